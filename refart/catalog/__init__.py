@@ -1,0 +1,1 @@
+"""Catalogs: projects, collections, versions, aliases, tags, runs, edges, audit."""

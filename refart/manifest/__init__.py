@@ -1,0 +1,1 @@
+"""Manifests: sorted entries as content-cut Parquet shards with a JSON index."""

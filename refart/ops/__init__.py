@@ -1,0 +1,1 @@
+"""Verbs: one module each, called by the one-line methods of artifact, run and workspace."""

@@ -1,0 +1,1 @@
+"""Sources: one driver per scheme, reached through `registry`."""

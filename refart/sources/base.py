@@ -1,0 +1,83 @@
+"""The protocol of a source: where referenced bytes lie, and how they are listed, pinned and read.
+
+A source knows URIs, pages and entries; it knows no artifact, catalog or store. One instance serves one scheme and
+one set of storage options, for any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, Protocol
+
+from refart.entries import Entry, Page
+
+Held = Literal["version", "generation", "etag", "current", "local"]
+"""What the server enforced for a read: the exact version or generation, an unchanged ETag, or nothing
+(`current`: whatever lies there now; `local`: a file, hashed while it is read)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An open stream of one object's bytes, and what the server said about them."""
+
+    chunks: Iterator[bytes]
+    """The bytes in order. Raises `SourceError` when the connection breaks, never ends early in silence."""
+
+    size: int | None
+    """The size the server announced."""
+
+    held: Held
+
+    content_id: str
+    """The server's own statement about these bytes, in the form that `scan` records; `none` without one."""
+
+    hash_is_plain: bool = True
+    """False where an `md5:` id is known not to be the MD5 of the bytes (SSE-KMS, SSE-C)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a URI turned out to be, and its pages.
+
+    `pages` yields pages whose paths are relative to the URI, made by `names.path_from_key`; a single object has its
+    base name as path. Order is the source's own; nothing is sorted, filtered or deduplicated here. Pages are lazy:
+    errors (`NotFoundError`, `PermissionDeniedError`, `SourceError`) may come while they are taken.
+    """
+
+    is_object: bool
+    pages: Iterator[Page]
+
+
+class Source(Protocol):
+    """One way to reach referenced bytes. Every method may be called from many threads at once."""
+
+    def scan(self, uri: str, *, identify: bool = True, on_page: Callable[[int], None] | None = None) -> Scan:
+        """List the object or prefix at `uri`.
+
+        `identify=False` records the content id `none` and reads no bytes to find one; pins are recorded all the
+        same. A prefix covers whole path components (`s3://b/data` never covers `data2/`). Folder markers are not
+        entries, empty objects are. An empty prefix gives no pages; that is for the caller to judge. `on_page` is
+        told the number of objects of each listed page (progress).
+
+        Raises `NotFoundError` for a bucket or folder that does not exist, `PermissionDeniedError`,
+        `InvalidInputError` for a URI this source cannot read, `SourceError` otherwise.
+        """
+
+    def stat(self, uri: str) -> Entry | None:
+        """The current object at exactly this stored URI (content id and pin as `scan` gives them), or None."""
+
+    def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:
+        """Stream the bytes of a reference, pinned.
+
+        The pin is tried first. If that generation is gone, the current object is used where it still has the
+        recorded content id, or where the recorded id is a hash of the bytes (`held="current"`: the caller must then
+        compare the hash). One request where the pin holds.
+
+        Raises `ReferenceChangedError` (entry, URI, expected, found), `ReferenceMissingError`,
+        `PermissionDeniedError`, `SourceError`.
+        """
+
+    def open(self, entry: Entry) -> BinaryIO:
+        """A seekable, read-only stream of the same bytes that `fetch` gives; ranged reads hold the same pin."""
