@@ -1,12 +1,29 @@
-"""The manifest index: the list of shards of one version, and the digests that name it."""
+"""The manifest index: the list of shards of one version, and the digests that name it.
+
+The index is canonical JSON, addressed by its own SHA-256; `docs/format.md` describes every field.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, Final, Protocol
 
+from refart import names
 from refart.entries import Page
+from refart.errors import FormatError, InvalidInputError
+from refart.manifest.canonical import is_cut, root_digest
+
+FORMAT: Final = "refart.manifest/1"
+MAX_COUNT: Final = (1 << 63) - 1
+"""The largest number of rows or bytes an index can state: what a catalog's 64-bit columns hold."""
+
+_FORMAT_TAG = re.compile(r"refart\.manifest/([1-9][0-9]{0,8})\Z")
+_HEX_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class ByteStore(Protocol):
@@ -33,6 +50,8 @@ class ShardInfo:
     last_path: str
     rows: int
     file_bytes: int
+    """Size of the file as it was written; another writer may have stored the same rows in fewer or more
+    bytes."""
     size_bytes: int
     """Sum of the known sizes of the entries."""
     referenced_bytes: int
@@ -46,3 +65,137 @@ class KeptShard:
     info: ShardInfo
     pages: Callable[[], Iterator[Page]]
     """Reads the rows, for a writer that cannot take the shard over as it is."""
+
+
+@dataclass(frozen=True)
+class ManifestIndex:
+    """All shards of one version in the order of their paths. Digests and totals follow from them."""
+
+    shards: tuple[ShardInfo, ...]
+
+    @cached_property
+    def content_digest(self) -> str:
+        """`sha256:…` over path, size and content id of all entries: equal wherever the same bytes lie."""
+        return root_digest("content", (shard.content_digest for shard in self.shards))
+
+    @cached_property
+    def manifest_digest(self) -> str:
+        """`sha256:…` over path, size, content id and URI of all entries: decides whether a version is new."""
+        return root_digest("manifest", (shard.manifest_digest for shard in self.shards))
+
+    @cached_property
+    def entry_count(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """Sum of the sizes of all entries; an entry of unknown size counts nothing."""
+        return sum(shard.size_bytes for shard in self.shards)
+
+    @cached_property
+    def referenced_bytes(self) -> int:
+        return sum(shard.referenced_bytes for shard in self.shards)
+
+    @cached_property
+    def managed_bytes(self) -> int:
+        return sum(shard.managed_bytes for shard in self.shards)
+
+    @cached_property
+    def address(self) -> str:
+        """Hex SHA-256 of `to_json()`: the key of the index in the store."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    def to_json(self) -> bytes:
+        """The canonical bytes: UTF-8, sorted keys, no spaces."""
+        document = {
+            "format": FORMAT,
+            "content_digest": self.content_digest,
+            "manifest_digest": self.manifest_digest,
+            "entry_count": self.entry_count,
+            "size_bytes": self.size_bytes,
+            "referenced_bytes": self.referenced_bytes,
+            "managed_bytes": self.managed_bytes,
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+        return json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> ManifestIndex:
+        """Read an index that may have been written by anyone.
+
+        Raises `FormatError` unless every field is there with its type, shards are sorted, disjoint and end
+        where the cut rule says, and totals, digests and the bytes themselves are what the shards give; also
+        for an index of a later format version.
+        """
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"the manifest index is not JSON: {error}") from None
+        _check_format(document)
+        rows = document.get("shards")
+        if not isinstance(rows, list):
+            raise FormatError("the manifest index has no list of shards")
+        index = cls(tuple(_shard_of(row, number) for number, row in enumerate(rows)))
+        _check_order(index.shards)
+        # One comparison covers totals, roots, unknown or repeated fields and the spelling of every value.
+        if index.to_json() != data:
+            raise FormatError(
+                "the manifest index contradicts itself: its totals, its digests or its spelling do not follow"
+                " from its shards; it was damaged or not written by refart"
+            )
+        return index
+
+
+def _check_format(document: Any) -> None:
+    tag = document.get("format") if isinstance(document, dict) else None
+    match = _FORMAT_TAG.match(tag) if isinstance(tag, str) else None
+    if match is None:
+        raise FormatError(
+            f"this is not a manifest index: expected the format {FORMAT!r}, found {str(tag)[:100]!r}"
+        )
+    if tag != FORMAT:
+        raise FormatError(
+            f"the manifest was written by a newer refart (format {tag}, this one reads {FORMAT}):"
+            " upgrade refart"
+        )
+
+
+_SHARD_FIELDS = {field.name: field.type for field in fields(ShardInfo)}  # the types as they are spelled above
+
+
+def _shard_of(row: Any, number: int) -> ShardInfo:
+    where = f"shard {number} of the manifest index"
+    if not isinstance(row, dict) or row.keys() != _SHARD_FIELDS.keys():
+        raise FormatError(f"{where}: expected the fields {', '.join(sorted(_SHARD_FIELDS))}")
+    for name, kind in _SHARD_FIELDS.items():
+        value = row[name]
+        if kind == "int":
+            if type(value) is not int or not 0 <= value <= MAX_COUNT:
+                raise FormatError(f"{where}: {name} must be a whole number, found {str(value)[:100]}")
+        elif name.endswith("_path"):
+            try:
+                names.check_path(value, name)
+            except InvalidInputError as error:
+                raise FormatError(f"{where}: {error}") from None
+        elif not isinstance(value, str) or not _HEX_DIGEST.match(value):
+            raise FormatError(f"{where}: {name} must be 64 hex digits, found {str(value)[:100]!r}")
+    shard = ShardInfo(**row)
+    if shard.rows == 0 or (shard.rows == 1) != (shard.first_path == shard.last_path):
+        raise FormatError(f"{where}: {shard.rows:,} rows cannot reach from the first path to the last")
+    if shard.size_bytes != shard.referenced_bytes + shard.managed_bytes:
+        raise FormatError(f"{where}: size_bytes is not the sum of referenced_bytes and managed_bytes")
+    return shard
+
+
+def _check_order(shards: tuple[ShardInfo, ...]) -> None:
+    previous: ShardInfo | None = None
+    for number, shard in enumerate(shards):
+        where = f"shard {number} of the manifest index"
+        if shard.first_path > shard.last_path or (previous and shard.first_path <= previous.last_path):
+            raise FormatError(f"{where}: its paths are not in order, or overlap those of the shard before")
+        if previous and not is_cut(previous.last_path):
+            raise FormatError(f"{where}: the shard before ends at a path where no shard may end")
+        previous = shard
+    for total in ("rows", "size_bytes"):
+        if sum(getattr(shard, total) for shard in shards) > MAX_COUNT:
+            raise FormatError(f"the manifest index: the sum of {total} is larger than {MAX_COUNT:,}")

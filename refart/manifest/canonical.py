@@ -1,0 +1,117 @@
+"""The canonical form of entries: where shards end, and the digests that name rows, shards and versions.
+
+Everything here is specified to the byte in `docs/format.md` and follows from the rows alone: never from page
+sizes, the order of adding, or a Parquet writer. A change of any of it is a new format version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refart.entries import SCHEMA, Page
+
+CUT_BITS: Final = 16
+"""A path whose SHA-256 starts with this many zero bits ends a shard: every 65,536th path on average."""
+
+DigestName = Literal["content", "manifest", "key"]
+
+DIGEST_COLUMNS: Final[dict[DigestName, tuple[str, ...]]] = {
+    "content": ("path", "size", "content_id"),
+    "manifest": ("path", "size", "content_id", "uri"),
+    "key": tuple(SCHEMA.names),
+}
+"""What each digest of a shard covers, in this order."""
+
+
+def first_out_of_order(paths: pa.StringArray, after: str | None) -> str | None:
+    """The first path that does not come after the one before it (`after` for the first row), else None.
+
+    Paths are ordered by their UTF-8 bytes, which is the order of their code points.
+    """
+    if len(paths) and after is not None and paths[0].as_py() <= after:
+        return str(paths[0])
+    row = pc.index(pc.less(paths[:-1], paths[1:]), False).as_py()
+    return str(paths[row + 1]) if row >= 0 else None
+
+
+def is_cut(path: str) -> bool:
+    """True where a shard ends after this path. Depends on the UTF-8 bytes of the path and on nothing else."""
+    return hashlib.sha256(path.encode()).digest() < _cut_limit()
+
+
+def cuts(paths: pa.StringArray) -> list[int]:
+    """The positions of all paths that end a shard, ascending."""
+    limit, sha256 = _cut_limit(), hashlib.sha256
+    rows = paths.cast(pa.binary()).to_pylist()
+    return [row for row, path in enumerate(rows) if sha256(path).digest() < limit]
+
+
+def _cut_limit() -> bytes:
+    """The least digest without `CUT_BITS` leading zero bits; bytes compare as big-endian numbers."""
+    return (1 << (256 - CUT_BITS)).to_bytes(32, "big")
+
+
+class RowDigest:
+    """Running digests over consecutive pages of one shard, column by column.
+
+    How the rows are divided into pages does not matter: the bytes hashed for a column are the same.
+    """
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._hashes = {
+            field.name: tuple(hashlib.sha256() for _ in range(2 if field.type == pa.string() else 1))
+            for field in SCHEMA
+        }
+
+    def update(self, page: Page) -> None:
+        """Append the rows of a page."""
+        self._rows += page.num_rows
+        for field, column in zip(SCHEMA, page.columns, strict=True):
+            parts = _string_parts(column) if field.type == pa.string() else (_int_bytes(column),)
+            for digest, part in zip(self._hashes[field.name], parts, strict=True):
+                digest.update(part)
+
+    def hexdigest(self, name: DigestName) -> str:
+        """The digest of all rows so far over the columns of `name`, as 64 hex digits."""
+        digest = hashlib.sha256(b"refart/1 shard %b\n" % name.encode())
+        digest.update(self._rows.to_bytes(8, "little"))
+        for column in DIGEST_COLUMNS[name]:
+            for part in self._hashes[column]:
+                digest.update(part.digest())
+        return digest.hexdigest()
+
+
+def root_digest(name: DigestName, shard_digests: Iterable[str]) -> str:
+    """`sha256:…` over the hex digests of a version's shards, in the order of their paths."""
+    digests = [bytes.fromhex(digest) for digest in shard_digests]
+    root = hashlib.sha256(b"refart/1 root %b\n" % name.encode())
+    root.update(len(digests).to_bytes(8, "little"))
+    root.update(b"".join(digests))
+    return f"sha256:{root.hexdigest()}"
+
+
+def _int_bytes(column: pa.Array) -> pa.Buffer:
+    """The values of an integer column as little-endian bytes, null as -1 (in no column a valid value)."""
+    if column.null_count:
+        column = column.fill_null(-1)
+    width = column.type.byte_width
+    return column.buffers()[1].slice(column.offset * width, len(column) * width)
+
+
+def _string_parts(column: pa.StringArray) -> tuple[pa.Buffer, pa.Buffer]:
+    """The lengths of a string column (uint32, null as 0xFFFFFFFF) and its values end to end."""
+    lengths = _int_bytes(pc.binary_length(column))
+    if column.null_count:  # a null may hide bytes of its own: leave them out
+        column = column.drop_null()
+    if len(column) == 0:
+        return lengths, pa.py_buffer(b"")
+    _, offsets, values = column.buffers()
+    bounds = memoryview(offsets).cast("i")
+    first, last = bounds[column.offset], bounds[column.offset + len(column)]
+    return lengths, values.slice(first, last - first) if values is not None else pa.py_buffer(b"")

@@ -1,0 +1,166 @@
+"""What changed between two manifests, at a cost that follows the change and not the artifact."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refart.entries import SCHEMA, Page, page_of
+from refart.manifest.reader import Manifest, Scope
+from refart.manifest.shards import exact_sum
+
+CHANGES: Final[pa.Schema] = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("change", pa.string(), nullable=False),
+        *(
+            pa.field(f"{side}_{field.name}", field.type)
+            for field in list(SCHEMA)[1:]
+            for side in ("old", "new")
+        ),
+    ]
+)
+"""The columns of a page of changes: `path`, `change`, and `old_` and `new_` size, content id, URI and pin."""
+
+
+@dataclass(slots=True)
+class DiffSummary:
+    """Counts of a diff; they grow while its pages are taken. Unknown sizes count no bytes."""
+
+    added: int = 0
+    removed: int = 0
+    modified: int = 0
+    """Entries whose size or content id differs."""
+    relocated: int = 0
+    """Entries with the same size and content id at another URI."""
+    added_bytes: int = 0
+    removed_bytes: int = 0
+    old_modified_bytes: int = 0
+    new_modified_bytes: int = 0
+    shards_read: int = 0
+    """Shards of either side that had to be opened."""
+
+
+class Diff:
+    """The changes from one manifest to another: iterate once for pages of `CHANGES`, ordered by path.
+
+    `change` is one of
+
+    - `added`, `removed`: the path is in one manifest only, and the columns of the other side are null
+    - `modified`: the size or the content id differs
+    - `relocated`: size and content id are equal, the URI differs (or one side is a managed file)
+
+    An entry whose pin alone differs did not change. A page holds as many changes as two pages of entries can
+    give.
+    """
+
+    def __init__(self, old: Manifest | None, new: Manifest | None, scope: Scope | None) -> None:
+        self.summary = DiffSummary()
+        # A shard of equal rows on both sides has no change, wherever it stands: no path is in two shards.
+        shared = _digests(old) & _digests(new)
+        self._old, self._new = (self._side(manifest, shared, scope) for manifest in (old, new))
+        self._pages = self._changes()
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self._pages
+
+    def _side(self, manifest: Manifest | None, shared: set[str], scope: Scope | None) -> Iterator[Page]:
+        if manifest is None:
+            return
+        for shard in manifest.shards(scope):
+            if shard.manifest_digest not in shared:
+                self.summary.shards_read += 1
+                yield from manifest.shard_pages(shard, scope)
+
+    def _changes(self) -> Iterator[pa.RecordBatch]:
+        old, new = next(self._old, None), next(self._new, None)
+        while old is not None or new is not None:
+            # Everything up to the nearer end of the two pages is here, from both sides.
+            end = min(page["path"][-1].as_py() for page in (old, new) if page is not None)
+            old_rows, old = _divide(old, end)
+            new_rows, new = _divide(new, end)
+            page = _compare(old_rows, new_rows)
+            if page is not None:
+                self._count(page)
+                yield page
+            old = next(self._old, None) if old is None else old
+            new = next(self._new, None) if new is None else new
+
+    def _count(self, page: pa.RecordBatch) -> None:
+        summary = self.summary
+        added, removed, modified, relocated = (
+            page.filter(pc.equal(page["change"], change))
+            for change in ("added", "removed", "modified", "relocated")
+        )
+        summary.added += added.num_rows
+        summary.added_bytes += exact_sum(added["new_size"])
+        summary.removed += removed.num_rows
+        summary.removed_bytes += exact_sum(removed["old_size"])
+        summary.modified += modified.num_rows
+        summary.old_modified_bytes += exact_sum(modified["old_size"])
+        summary.new_modified_bytes += exact_sum(modified["new_size"])
+        summary.relocated += relocated.num_rows
+
+
+def diff(old: Manifest | None, new: Manifest | None, prefix: str | None = None) -> Diff:
+    """Compare two manifests; None is one without entries. `prefix` narrows both as in `Manifest.pages`.
+
+    Only shards that the two do not share are read, a page of each side at a time. Raises `InvalidInputError`
+    for a prefix that can be no path; while pages are taken, what `Manifest.shard_pages` raises.
+    """
+    return Diff(old, new, Scope.of(prefix))
+
+
+def _digests(manifest: Manifest | None) -> set[str]:
+    return {shard.manifest_digest for shard in manifest.index.shards} if manifest is not None else set()
+
+
+def _divide(page: Page | None, end: str) -> tuple[Page, Page | None]:
+    """The rows up to and including the path `end`, and the rest if there is any."""
+    if page is None:
+        return page_of([]), None
+    paths = page["path"]
+    rows = bisect_right(range(page.num_rows), end, key=lambda row: paths[row].as_py())
+    return page.slice(0, rows), page.slice(rows) if rows < page.num_rows else None
+
+
+def _compare(old: Page, new: Page) -> pa.RecordBatch | None:
+    """The changes between two pages that cover the same range of paths, None where there is none."""
+    old_row = pc.index_in(new["path"], value_set=old["path"])
+    added = new.filter(old_row.is_null())
+    removed = old.filter(pc.invert(pc.is_in(old["path"], value_set=new["path"])))
+    old, new = old.take(old_row.drop_null()), new.filter(old_row.is_valid())
+    modified = pc.or_(_differs(old["size"], new["size"]), _differs(old["content_id"], new["content_id"]))
+    relocated = pc.and_not(_differs(old["uri"], new["uri"]), modified)
+    changes = pa.Table.from_batches(
+        [
+            _changes("added", None, added),
+            _changes("removed", removed, None),
+            _changes("modified", old.filter(modified), new.filter(modified)),
+            _changes("relocated", old.filter(relocated), new.filter(relocated)),
+        ]
+    )
+    if changes.num_rows == 0:
+        return None
+    return changes.take(pc.sort_indices(changes["path"])).combine_chunks().to_batches()[0]
+
+
+def _differs(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
+    """Row by row, null being equal to null only."""
+    return pc.fill_null(pc.not_equal(old, new), pc.not_equal(old.is_null(), new.is_null()))
+
+
+def _changes(change: str, old: Page | None, new: Page | None) -> pa.RecordBatch:
+    """Rows of `CHANGES` of one kind, from the rows of either side."""
+    present = new if new is not None else old
+    assert present is not None
+    columns = [present["path"], pa.repeat(change, present.num_rows)]
+    for field in list(SCHEMA)[1:]:
+        for side in (old, new):
+            columns.append(side[field.name] if side is not None else pa.nulls(present.num_rows, field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=CHANGES)
