@@ -1,5 +1,100 @@
-"""Version the data you already have."""
+"""Version the data you already have.
+
+    import refart
+
+    with refart.init(job_type="ingest") as run:
+        artifact = refart.Artifact("images", type="dataset")
+        artifact.add_reference("s3://bucket/images")
+        run.log_artifact(artifact)
+
+Names are loaded when they are first used: `import refart` loads no driver, no pyarrow, no SQLAlchemy.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from refart.artifact import Artifact, ArtifactEntry
+    from refart.errors import (
+        CatalogError,
+        ChecksumError,
+        ConflictError,
+        FinalizedError,
+        FormatError,
+        InvalidInputError,
+        NotFoundError,
+        PartialError,
+        PermissionDeniedError,
+        RefartError,
+        ReferenceChangedError,
+        ReferenceMissingError,
+        SourceError,
+        StoreError,
+    )
+    from refart.run import Run, finish
+    from refart.workspace import Api, Workspace, init
+
+_HOME = {
+    "Api": "refart.workspace",
+    "Artifact": "refart.artifact",
+    "ArtifactEntry": "refart.artifact",
+    "Run": "refart.run",
+    "Workspace": "refart.workspace",
+    "finish": "refart.run",
+    "init": "refart.workspace",
+    "CatalogError": "refart.errors",
+    "ChecksumError": "refart.errors",
+    "ConflictError": "refart.errors",
+    "FinalizedError": "refart.errors",
+    "FormatError": "refart.errors",
+    "InvalidInputError": "refart.errors",
+    "NotFoundError": "refart.errors",
+    "PartialError": "refart.errors",
+    "PermissionDeniedError": "refart.errors",
+    "RefartError": "refart.errors",
+    "ReferenceChangedError": "refart.errors",
+    "ReferenceMissingError": "refart.errors",
+    "SourceError": "refart.errors",
+    "StoreError": "refart.errors",
+}
+
+__all__ = [
+    "Api",
+    "Artifact",
+    "ArtifactEntry",
+    "CatalogError",
+    "ChecksumError",
+    "ConflictError",
+    "FinalizedError",
+    "FormatError",
+    "InvalidInputError",
+    "NotFoundError",
+    "PartialError",
+    "PermissionDeniedError",
+    "RefartError",
+    "ReferenceChangedError",
+    "ReferenceMissingError",
+    "Run",
+    "SourceError",
+    "StoreError",
+    "Workspace",
+    "__version__",
+    "finish",
+    "init",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'refart' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

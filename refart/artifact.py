@@ -1,0 +1,691 @@
+"""Artifacts, their entries, and the record of a run: thin faces whose methods call `ops`."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import IO, TYPE_CHECKING, Any, Literal
+from weakref import finalize
+
+from refart import names
+from refart.catalog.base import Committed, Patch, RunRow, VersionFilter, VersionKey, VersionRow
+from refart.context import Context, Local
+from refart.entries import Entry, entries_of
+from refart.errors import ChecksumError, ConflictError, FinalizedError, InvalidInputError, NotFoundError
+from refart.local import local_side
+from refart.manifest import compare
+from refart.manifest.compare import Diff
+from refart.manifest.draft import Added, Draft
+from refart.manifest.reader import Manifest
+from refart.ops import add as ops_add
+from refart.ops import commit as ops_commit
+from refart.ops import download as ops_download
+from refart.ops import lineage as ops_lineage
+from refart.ops import verify as ops_verify
+from refart.ops.patterns import Patterns
+from refart.ops.select import selection
+from refart.ops.stream import open_entry
+
+if TYPE_CHECKING:
+    from refart.ops.download import Link
+    from refart.ops.lineage import Direction, LineageGraph
+    from refart.ops.verify import VerifyReport
+
+PathLike = str | os.PathLike[str]
+
+
+class ArtifactEntry(Entry):
+    """One path of an artifact: plain data (`path`, `size`, `content_id`, `uri`, `pin`) that can fetch its bytes."""
+
+    __slots__ = ("_artifact",)
+    _artifact: Artifact
+
+    @classmethod
+    def _of(cls, artifact: Artifact, entry: Entry) -> ArtifactEntry:
+        self = cls(entry.path, entry.size, entry.content_id, entry.uri, entry.pin)
+        object.__setattr__(self, "_artifact", artifact)
+        return self
+
+    def ref_target(self) -> str:
+        """The URI of a reference. Raises `InvalidInputError` for a managed file, which has none."""
+        if self.uri is None:
+            raise InvalidInputError(f"{self.path} is a managed file, not a reference; open() reads it")
+        return self.uri
+
+    def open(self) -> io.BufferedReader:
+        """The entry's bytes as a seekable binary file, read from the pinned object; see `Artifact.open`."""
+        return open_entry(self._artifact._logged_context(), self)
+
+    def download(self, root: PathLike | None = None) -> str:
+        """Download this entry below `root` (default: the artifact's folder); returns the file's path."""
+        folder = self._artifact.download(root, include=None, _exact=self.path)
+        return f"{folder}/{self.path}"
+
+
+class Entries(Sequence[ArtifactEntry]):
+    """Entries that were just added: their number is known, they are read when looked at."""
+
+    def __init__(self, artifact: Artifact, added: Added) -> None:
+        self._artifact, self._added = artifact, added
+
+    def __len__(self) -> int:
+        return len(self._added)
+
+    def __iter__(self) -> Iterator[ArtifactEntry]:
+        return (ArtifactEntry._of(self._artifact, entry) for entry in self._added)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return list(self)[index]
+        number = index + len(self) if index < 0 else index
+        if 0 <= number < len(self):
+            for at, entry in enumerate(self):
+                if at == number:
+                    return entry
+        raise IndexError(f"{index} is outside of {len(self)} entries")
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} entries>"
+
+
+class Artifact:
+    """A named, typed, versioned folder.
+
+    `Artifact("name", "type")` is a *draft*: local and mutable. Logging it makes it a *version*: immutable, except for
+    `description`, `metadata`, `aliases`, `tags` and `ttl`, which `save()` writes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        type: str,
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._name = names.check_name(name, "artifact name")
+        self._type = names.check_name(type, "artifact type")
+        self.description = names.check_description(description)
+        self.metadata: dict[str, Any] = names.check_metadata(metadata)
+        """JSON-like; change it in place or assign it, then `save()` on a logged version."""
+        self.aliases: list[str] = []
+        self.tags: list[str] = []
+        self.ttl: timedelta | None = None
+        """Time to live from `created_at`; None is for ever. Recorded; nothing is removed by itself."""
+        self._draft: Draft | None = Draft()
+        self._local: Local | None = None
+        self._context: Context | None = None
+        self._row: VersionRow | None = None
+        self._created = False
+        self._manifest: Manifest | None = None
+        self._built: tuple[int, Any] | None = None
+        self._inputs: tuple[VersionKey, ...] = ()
+        self._staging: Path | None = None
+
+    @classmethod
+    def _of(cls, context: Context, row: VersionRow) -> Artifact:
+        self = cls(row.key.name, row.type)
+        self._adopt(context, Committed(row, created=False))
+        return self
+
+    def _adopt(self, context: Context, committed: Committed) -> Artifact:
+        """Become the version that was logged."""
+        if self._draft is not None:
+            self._draft.close()
+        self._draft = None
+        self._context = context
+        self._created = committed.created
+        self._read_row(committed.version)
+        return self
+
+    def _read_row(self, row: VersionRow) -> None:
+        self._row = row
+        self.description = row.description
+        self.metadata = copy.deepcopy(dict(row.metadata))
+        self.aliases, self.tags = list(row.aliases), list(row.tags)
+        self.ttl = None if row.ttl_s is None else timedelta(seconds=row.ttl_s)
+
+    # -- what it is ------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The collection's name, without a version."""
+        return self._name
+
+    @property
+    def type(self) -> str:
+        return self._type
+
+    @property
+    def state(self) -> Literal["draft", "logged", "deleted"]:
+        if self._row is None:
+            return "draft"
+        return "logged" if self._row.deleted_at is None else "deleted"
+
+    @property
+    def version(self) -> str:
+        """`v0`, `v1`, …; numbers of a collection are contiguous and never reused."""
+        return f"v{self._logged().key.number}"
+
+    @property
+    def project(self) -> str:
+        return self._logged().key.project
+
+    @property
+    def qualified_name(self) -> str:
+        """`project/name:v3`"""
+        return str(self._logged().key)
+
+    @property
+    def source_version(self) -> str | None:
+        """`project/name:v3` of the version that this linked version stands for, else None."""
+        source = self._logged().source
+        return None if source is None else str(source)
+
+    @property
+    def created(self) -> bool:
+        """True where logging this object made a new version; False where the content was there already."""
+        return self._created
+
+    @property
+    def created_at(self) -> datetime:
+        """When the version was first logged (UTC)."""
+        return self._logged().created_at
+
+    @property
+    def digest(self) -> str:
+        """The content digest: `sha256:…` over path, size and content id of all entries, equal wherever they lie."""
+        return self._info().content_digest
+
+    @property
+    def manifest_digest(self) -> str:
+        """The digest that decides whether a version is new: like `digest`, with the URIs."""
+        return self._info().manifest_digest
+
+    @property
+    def file_count(self) -> int:
+        return self._info().entry_count
+
+    @property
+    def size(self) -> int:
+        """Bytes of all entries whose size is known."""
+        return self._info().size_bytes
+
+    @property
+    def referenced_size(self) -> int:
+        """Bytes of the references."""
+        return self._info().referenced_bytes
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes of the managed files. Files that versions share are stored once and counted in each."""
+        return self._info().managed_bytes
+
+    def __repr__(self) -> str:
+        what = self.qualified_name if self._row is not None else f"{self._name} (draft)"
+        return f"<Artifact {what}, type {self._type}>"
+
+    # -- build a draft ---------------------------------------------------------------------------
+
+    def add_reference(
+        self,
+        uri: PathLike,
+        name: str | None = None,
+        checksum: ops_add.Checksum = True,
+        max_objects: int | None = None,
+        include: Patterns = None,
+        exclude: Patterns = None,
+        allow_empty: bool = False,
+        overwrite: bool = False,
+    ) -> Entries:
+        """Point at the object or at everything below the prefix that `uri` names. No byte is copied.
+
+        - `uri`: `s3://bucket/key`, `s3://bucket/prefix` (whole path components: `data` is never `data2/`), `s3://…?versionId=V`
+          for one version by hand, `file:///path` or a plain path. Bytes in the key are taken as they stand.
+        - `name`: path of the entry, or folder the entries go under. Default: the base name of an object, and the
+          keys' rest below a prefix.
+        - `checksum`: True records the strongest content id a listing gives (local files are hashed, but not read
+          again while size, mtime and inode stay the same). `"sha256"` reads every byte once. False records none.
+        - `max_objects`: more wanted objects than this are an error. Default: no limit.
+        - `include`, `exclude`: patterns as in `.gitignore`, matched against the path below `uri`.
+        - `allow_empty`: accept that nothing matches; otherwise that is `NotFoundError`.
+        - `overwrite`: replace entries of the same path; otherwise other bytes at a path are `ConflictError`.
+
+        All or nothing: after an error the draft is as it was. Raises `NotFoundError`, `PermissionDeniedError`,
+        `SourceError`, `InvalidInputError` (also for two keys that would meet in one path), `FinalizedError`.
+        """
+        added = ops_add.add_reference(
+            self._here(),
+            self._editable(),
+            os.fspath(uri),
+            name=name,
+            checksum=checksum,
+            max_objects=max_objects,
+            include=include,
+            exclude=exclude,
+            allow_empty=allow_empty,
+            overwrite=overwrite,
+        )
+        return Entries(self, added)
+
+    def add_references(
+        self, uris: Iterable[str], base: str | None = None, checksum: ops_add.Checksum = True
+    ) -> Entries:
+        """Point at many single objects, looked up in parallel, one request each; all or nothing.
+
+        `base` is a prefix of all of them: paths are then the rest below it. Without it, paths are base names (two of
+        the same name are an error).
+        """
+        return Entries(self, ops_add.add_references(self._here(), self._editable(), uris, base=base, checksum=checksum))
+
+    def add_file(
+        self, local_path: PathLike, name: str | None = None, overwrite: bool = False, force: bool = False
+    ) -> ArtifactEntry:
+        """Add one local file as a managed file: hashed now, stored by content at `log_artifact`.
+
+        A file whose size, mtime and inode are as when it was last hashed is not read again, unless `force`. It must
+        not change until it is logged (`ConflictError` then). Other bytes at the same path are `ConflictError` unless
+        `overwrite`.
+        """
+        entry = ops_add.add_file(
+            self._here(), self._editable(), local_path, name=name, overwrite=overwrite, force=force
+        )
+        return ArtifactEntry._of(self, entry)
+
+    def add_dir(
+        self,
+        local_path: PathLike,
+        name: str | None = None,
+        include: Patterns = None,
+        exclude: Patterns = None,
+        overwrite: bool = False,
+        allow_empty: bool = False,
+        force: bool = False,
+    ) -> Entries:
+        """Add all files below a local folder as managed files, under `name`; hashed in parallel. See `add_file`."""
+        added = ops_add.add_dir(
+            self._here(),
+            self._editable(),
+            local_path,
+            name=name,
+            include=include,
+            exclude=exclude,
+            overwrite=overwrite,
+            allow_empty=allow_empty,
+            force=force,
+        )
+        return Entries(self, added)
+
+    @contextmanager
+    def new_file(
+        self, name: str, mode: Literal["w", "wb", "x", "xb"] = "w", encoding: str | None = None
+    ) -> Iterator[IO[Any]]:
+        """Write a new managed file: `with artifact.new_file("a.json") as f: …`. Added when the block ends well."""
+        if mode not in ("w", "wb", "x", "xb"):
+            raise InvalidInputError(f"mode must be w, wb, x or xb, not {mode!r}")
+        draft = self._editable()
+        target = ops_add.new_file_target(self._staging_folder, name)
+        if "b" not in mode:
+            encoding = encoding or "utf-8"
+        with target.open(mode, encoding=encoding) as file:
+            yield file
+        ops_add.add_file(self._here(), draft, target, name=name)
+
+    def remove(self, item: str | Entry) -> int:
+        """Remove an entry, or all entries below a folder; returns how many. Raises `NotFoundError` for neither."""
+        draft = self._editable()
+        path = names.check_path(item.path if isinstance(item, Entry) else item.rstrip("/"))
+        count = draft.remove_prefix(path)
+        if count == 0:
+            raise NotFoundError(f"{self._name} has no entry {path!r} and nothing below it")
+        return count
+
+    # -- look inside -----------------------------------------------------------------------------
+
+    def entries(self, prefix: str | None = None) -> Iterator[ArtifactEntry]:
+        """All entries by path (UTF-8 order), or those at and below `prefix`; read page by page."""
+        for page in self._pages(names.check_path(prefix.rstrip("/"), "prefix") if prefix else None):
+            for entry in entries_of(page):
+                yield ArtifactEntry._of(self, entry)
+
+    def get_entry(self, path: str) -> ArtifactEntry:
+        """The entry at `path`. Raises `NotFoundError` where there is none."""
+        source = self._draft if self._draft is not None else self._reader()
+        entry = source.get(names.check_path(path))
+        if entry is None:
+            raise NotFoundError(f"{self._label()} has no entry {path!r}")
+        return ArtifactEntry._of(self, entry)
+
+    __getitem__ = get_entry
+
+    def __contains__(self, path: object) -> bool:
+        source = self._draft if self._draft is not None else self._reader()
+        return isinstance(path, str) and source.get(path) is not None
+
+    def __iter__(self) -> Iterator[ArtifactEntry]:
+        return self.entries()
+
+    def __len__(self) -> int:
+        return self.file_count
+
+    # -- bytes -----------------------------------------------------------------------------------
+
+    def download(
+        self,
+        root: PathLike | None = None,
+        path_prefix: str | None = None,
+        include: Patterns = None,
+        exclude: Patterns = None,
+        allow_missing_references: bool = False,
+        link: Link = "auto",
+        *,
+        _exact: str | None = None,
+    ) -> str:
+        """Bring the files to `root` (default `./artifacts/name-v3`) and return it.
+
+        Every byte is checked while it streams (size, recorded hash or MD5 of a single-part ETag, else pin or ETag)
+        and a file appears by rename only when it is right. Files that are there and right are neither moved nor
+        read; damaged ones are fetched again; files that are not entries are left alone. `path_prefix` takes one
+        entry or folder. `link="auto"` takes bytes from the local cache by reflink, else read-only hard link, else
+        copy; `"copy"` gives files of your own to edit.
+
+        `allow_missing_references` leaves out references whose object is gone; ones that changed are errors all the
+        same. What nothing could confirm is named in a warning of the logger `refart`.
+
+        Raises `ReferenceChangedError`, `ReferenceMissingError`, `ChecksumError`, `PermissionDeniedError`,
+        `SourceError`, `StoreError`; `InvalidInputError` before anything is written where the paths cannot all be
+        files under one root. Files finished before an error stay, and are not fetched again.
+        """
+        report = self.download_report(
+            root,
+            path_prefix=_exact or path_prefix,
+            include=include,
+            exclude=exclude,
+            allow_missing_references=allow_missing_references,
+            link=link,
+        )
+        return report.root
+
+    def download_report(
+        self,
+        root: PathLike | None = None,
+        *,
+        path_prefix: str | None = None,
+        include: Patterns = None,
+        exclude: Patterns = None,
+        allow_missing_references: bool = False,
+        link: Link = "auto",
+    ) -> ops_download.DownloadReport:
+        """`download`, with the account of what was moved, kept, missing and unverified."""
+        context = self._logged_context()
+        pages = selection(
+            self._reader(), self._label(), path_prefix=path_prefix, include=include, exclude=exclude
+        )
+        where = self.default_root() if root is None else root
+        return ops_download.download(
+            context, pages, where, allow_missing_references=allow_missing_references, link=link
+        )
+
+    def default_root(self) -> str:
+        """`./artifacts/name-v3`"""
+        return f"./artifacts/{self._name}-{self.version}"
+
+    def checkout(self, root: PathLike | None = None, *, prune: bool = False, link: Link = "auto") -> str:
+        """Download everything; with `prune=True`, then remove files under `root` that are not entries.
+
+        Without `prune`, such files stay. The home folder, the current folder and folders above them are refused.
+        """
+        where = self.default_root() if root is None else root
+        if prune:  # refuse a precious folder before the download, not after it
+            ops_download.foreign_files(where, ())
+        done = self.download(where, link=link)
+        if prune:
+            ops_download.prune(where, self._reader().pages())
+        return done
+
+    def verify(self, root: PathLike | None = None) -> VerifyReport:
+        """Hash every file under `root` (default `./artifacts/name-v3`) and compare it, references included.
+
+        Raises `ChecksumError` where files are missing or modified. Files of which no hash is known are listed in
+        the report's `unverifiable`, never counted as right.
+        """
+        where = self.default_root() if root is None else root
+        report = ops_verify.verify(self._logged_context(), self._reader().pages, where)
+        if not report.is_good:
+            bad = [f"{p} (modified)" for p in report.modified] + [f"{p} (missing)" for p in report.missing]
+            more = f" and {len(bad) - 5:,} more" if len(bad) > 5 else ""
+            raise ChecksumError(
+                f"{os.fspath(where)} is not {self._label()}: {', '.join(bad[:5])}{more}; download() fetches them again"
+            )
+        return report
+
+    def file(self, root: PathLike | None = None) -> str:
+        """Download the one file of an artifact that has exactly one; returns its path."""
+        if self.file_count != 1:
+            raise InvalidInputError(f"{self._label()} has {self.file_count:,} entries; file() is for exactly one")
+        entry = next(self.entries())
+        return f"{self.download(root)}/{entry.path}"
+
+    def open(self, path: str) -> io.BufferedReader:
+        """An entry's bytes as a seekable binary file, without a download.
+
+        Ranges come from the pinned object. A read from start to end is hashed on the way and raises
+        `ChecksumError` or `ReferenceChangedError` at its end if the bytes are not the recorded ones; after a `seek`
+        past what was read, the pin alone vouches.
+        """
+        return self.get_entry(path).open()
+
+    def diff(self, other: Artifact) -> Diff:
+        """What changed from this version to `other`: pages of changes by path, and a `summary` that grows with them.
+
+        Reads only shards that differ.
+        """
+        return compare.diff(self._reader(), other._reader())
+
+    # -- versions and lineage ----------------------------------------------------------------------
+
+    def new_draft(self) -> Artifact:
+        """A draft of the same name and type with the same entries; copies and downloads nothing.
+
+        Logging it records this version as an input of the run.
+        """
+        draft = Artifact(self._name, self._type, self.description, self.metadata)
+        draft._draft = Draft(self._reader())
+        draft._context = self._logged_context()
+        draft._local = draft._context.local
+        draft._inputs = (self._logged().key,)
+        return draft
+
+    def save(self) -> Artifact:
+        """Write description, metadata, aliases, tags and ttl of a logged version.
+
+        Only what you changed is written, so two processes that add different aliases both succeed. An alias that
+        names another version moves here. `latest` cannot be removed, only moved by logging.
+        """
+        row, context = self._logged(), self._logged_context()
+        aliases = [a for a in names.check_aliases(self.aliases) if a not in row.aliases]
+        gone_aliases = [a for a in row.aliases if a not in self.aliases]
+        tags = names.check_tags(self.tags)
+        metadata = names.check_metadata(self.metadata)
+        ttl_s = _ttl_s(self.ttl)
+        patch = Patch(
+            actor=context.actor,
+            at=datetime.now(UTC),
+            set_description=names.check_description(self.description) != row.description,
+            description=self.description,
+            metadata=metadata if metadata != dict(row.metadata) else None,
+            set_ttl=ttl_s != row.ttl_s,
+            ttl_s=ttl_s,
+            add_aliases=tuple(aliases),
+            remove_aliases=tuple(gone_aliases),
+            add_tags=tuple(t for t in tags if t not in row.tags),
+            remove_tags=tuple(t for t in row.tags if t not in tags),
+        )
+        if names.LATEST in patch.remove_aliases:
+            raise InvalidInputError("the alias 'latest' cannot be removed; logging or deleting a version moves it")
+        self._read_row(context.catalog.update(row.key, patch))
+        return self
+
+    def delete(self, delete_aliases: bool = False) -> None:
+        """Delete this version. Its number is never reused; referenced bytes are never touched.
+
+        Raises `ConflictError` where it has aliases (`latest` is one) and `delete_aliases` is False.
+        """
+        context = self._logged_context()
+        row = context.catalog.delete(
+            self._logged().key, delete_aliases=delete_aliases, actor=context.actor, at=datetime.now(UTC)
+        )
+        self._read_row(row)
+
+    def link(self, target: str, aliases: Iterable[str] | None = None) -> Artifact:
+        """Make this version a version of another collection too: `link("registry/name")`. Copies nothing."""
+        context, row = self._logged_context(), self._logged()
+        project, name = names.parse_collection_ref(target, row.key.project)
+        committed = ops_commit.link(context, row, project, name, names.check_aliases(aliases))
+        return Artifact._of(context, committed.version)._adopt(context, committed)
+
+    def wait(self, timeout: float | None = None) -> Artifact:
+        """Return at once: refart logs before `log_artifact` returns. For code that was written for W&B."""
+        self._logged()
+        return self
+
+    def logged_by(self) -> RunRecord | None:
+        """The run that logged this version first; None where it was logged outside of a run."""
+        run_id = self._logged().created_by
+        return None if run_id is None else RunRecord(self._logged_context(), self._logged_context().catalog.run(run_id))
+
+    def used_by(self) -> list[RunRecord]:
+        """The runs that used this version, oldest first."""
+        context = self._logged_context()
+        edges = context.catalog.edges(versions=[self._logged().key], kind="input")
+        return [RunRecord(context, context.catalog.run(edge.run_id)) for edge in edges]
+
+    def lineage(self, direction: Direction = "both", depth: int | None = None) -> LineageGraph:
+        """The versions and runs this came from (`upstream`), that came of it (`downstream`), or both."""
+        return ops_lineage.lineage(self._logged_context().catalog, self._logged().key, direction, depth)
+
+    # -- private -----------------------------------------------------------------------------------
+
+    def _label(self) -> str:
+        return self._name if self._row is None else str(self._row.key)
+
+    def _logged(self) -> VersionRow:
+        if self._row is None:
+            raise ConflictError(f"{self._name} is a draft; log_artifact() makes it a version first")
+        return self._row
+
+    def _logged_context(self) -> Context:
+        self._logged()
+        assert self._context is not None
+        return self._context
+
+    def _editable(self) -> Draft:
+        if self._draft is None:
+            raise FinalizedError(f"{self._label()} is logged and cannot change; new_draft() gives an editable copy")
+        return self._draft
+
+    def _request(
+        self, project: str, run_id: str | None, aliases: tuple[str, ...], tags: tuple[str, ...]
+    ) -> ops_commit.Request:
+        """What to log besides the entries. Of a logged version only the aliases and tags given now count."""
+        plain = ops_commit.Request(project, self._name, self._type, run_id, aliases, tags)
+        if self._row is not None:
+            return plain
+        return replace(
+            plain,
+            aliases=tuple(dict.fromkeys((*aliases, *names.check_aliases(self.aliases)))),
+            tags=tuple(dict.fromkeys((*tags, *names.check_tags(self.tags)))),
+            description=names.check_description(self.description),
+            metadata=names.check_metadata(self.metadata) or None,
+            ttl_s=_ttl_s(self.ttl),
+            inputs=self._inputs,
+        )
+
+    def _here(self) -> Local:
+        if self._local is None:
+            self._local = local_side()
+        return self._local
+
+    def _reader(self) -> Manifest:
+        if self._manifest is None:
+            self._manifest = Manifest.open(self._logged_context().store, self._logged().manifest.address)
+        return self._manifest
+
+    def _pages(self, prefix: str | None = None) -> Iterator[Any]:
+        return self._draft.pages(prefix) if self._draft is not None else self._reader().pages(prefix)
+
+    def _info(self) -> Any:
+        """Digests and counts: recorded, or computed from the draft once a revision."""
+        if self._row is not None:
+            return self._row.manifest
+        draft = self._editable()
+        if self._built is None or self._built[0] != draft.revision:
+            self._built = (draft.revision, ops_commit.measure(draft))
+        return self._built[1]
+
+    def _staging_folder(self) -> Path:
+        if self._staging is None:
+            self._staging = Path(mkdtemp(prefix="refart-new-file-"))
+            finalize(self, shutil.rmtree, self._staging, ignore_errors=True)
+        return self._staging
+
+
+class RunRecord:
+    """A run as the catalog knows it: what it is, what it logged and used."""
+
+    def __init__(self, context: Context, row: RunRow) -> None:
+        self._context, self._row = context, row
+
+    id = property(lambda self: self._row.id, doc="Short random id.")
+    name = property(lambda self: self._row.name)
+    project = property(lambda self: self._row.project)
+    job_type = property(lambda self: self._row.job_type)
+    group = property(lambda self: self._row.group)
+    tags = property(lambda self: self._row.tags)
+    state = property(lambda self: self._row.state, doc="running, finished or failed.")
+    created_at = property(lambda self: self._row.created_at)
+    finished_at = property(lambda self: self._row.finished_at)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return dict(self._row.config)
+
+    def logged_artifacts(self) -> list[Artifact]:
+        """The versions this run logged, in order, deleted ones included."""
+        return self._edges("output")
+
+    def used_artifacts(self) -> list[Artifact]:
+        """The versions this run used, in order, deleted ones included."""
+        return self._edges("input")
+
+    def _edges(self, kind: Literal["input", "output"]) -> list[Artifact]:
+        edges = self._context.catalog.edges(run_ids=[self._row.id], kind=kind)
+        rows = self._context.catalog.version_rows([edge.version for edge in edges])
+        return [Artifact._of(self._context, row) for row in rows]
+
+    def __repr__(self) -> str:
+        return f"<Run {self._row.project}/{self._row.id} {self._row.name!r}, {self._row.state}>"
+
+
+def find(context: Context, project: str, name: str, selector: int | str) -> Artifact:
+    """The live version that a selector names."""
+    return Artifact._of(context, context.catalog.version(project, name, selector))
+
+
+def list_versions(context: Context, where: VersionFilter, limit: int | None = None) -> list[Artifact]:
+    return [Artifact._of(context, row) for row in context.catalog.versions(where, limit=limit)]
+
+
+def _ttl_s(ttl: timedelta | None) -> int | None:
+    if ttl is None:
+        return None
+    if not isinstance(ttl, timedelta) or ttl.total_seconds() < 1:
+        raise InvalidInputError(f"ttl must be a timedelta of at least a second, or None, not {ttl!r}")
+    return int(ttl.total_seconds())

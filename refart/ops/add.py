@@ -1,0 +1,217 @@
+"""Add references and files to a draft."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refart import checksums, names
+from refart.context import Local
+from refart.entries import SCHEMA, Entry, Page, check_page, entries_of, page_of
+from refart.errors import InvalidInputError, NotFoundError
+from refart.manifest.draft import Added, Draft
+from refart.manifest.runs import managed_page
+from refart.ops.patterns import Patterns, page_filter
+from refart.ops.stream import stream
+from refart.parallel import map_bounded, thread_pool
+from refart.progress import Task
+
+Checksum: TypeAlias = bool | Literal["sha256"]
+
+
+def add_reference(
+    local: Local,
+    draft: Draft,
+    uri: str,
+    *,
+    name: str | None = None,
+    checksum: Checksum = True,
+    max_objects: int | None = None,
+    include: Patterns = None,
+    exclude: Patterns = None,
+    allow_empty: bool = False,
+    overwrite: bool = False,
+) -> Added:
+    """Point at the object, file, prefix or folder at `uri`. See `Artifact.add_reference`."""
+    uri = names.check_uri(uri)
+    prefix = names.check_path(name, "name") if name is not None else None
+    if checksum not in (True, False, "sha256"):
+        raise InvalidInputError(f"checksum must be True, False or 'sha256', not {checksum!r}")
+    if max_objects is not None and max_objects < 1:
+        raise InvalidInputError(f"max_objects must be at least 1, not {max_objects}")
+    keep = page_filter(include, exclude)
+    with local.reporter.task(f"Listing {uri}", unit="objects") as task:
+        scan = local.sources.for_uri(uri).scan(uri, identify=checksum is not False, on_page=task.advance)
+        pages = (check_page(keep(page), uri) for page in scan.pages)
+        pages = _limited(pages, uri, max_objects, allow_empty)
+        pages = (_under(page, prefix, replace=scan.is_object) for page in pages)
+        if checksum == "sha256":
+            pages = _hashed(local, pages)
+        return draft.add(pages, overwrite=overwrite)
+
+
+def add_references(
+    local: Local, draft: Draft, uris: Iterable[str], *, base: str | None = None, checksum: Checksum = True
+) -> Added:
+    """Point at many single objects at once. See `Artifact.add_references`."""
+    if isinstance(uris, str):
+        raise InvalidInputError("add_references takes a list of URIs; add_reference takes one")
+    prefix = None if base is None else names.check_uri(base).rstrip("/") + "/"
+
+    def find(uri: str) -> Page:
+        names.check_uri(uri)
+        if prefix is not None and not uri.startswith(prefix):
+            raise InvalidInputError(f"{uri} does not lie below base={base}")
+        scan = local.sources.for_uri(uri).scan(uri, identify=checksum is not False)
+        pages = list(_limited(scan.pages, uri, None, allow_empty=False)) if scan.is_object else []
+        if len(pages) != 1:
+            raise InvalidInputError(f"{uri} is a prefix; add_references takes single objects: use add_reference")
+        path = None if prefix is None else names.path_from_key(uri[len(prefix) :])
+        return _under(check_page(pages[0], uri), path, replace=True)
+
+    with (
+        local.reporter.task("Looking at references", unit="objects") as task,
+        thread_pool(local.config.threads) as pool,
+    ):
+        window = 4 * local.config.threads
+        pages = _told(_batched(map_bounded(pool, find, uris, window=window)), task)
+        if checksum == "sha256":
+            pages = _hashed(local, pages)
+        return draft.add(pages)
+
+
+def add_file(
+    local: Local,
+    draft: Draft,
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    overwrite: bool = False,
+    force: bool = False,
+) -> Entry:
+    """Add one local file as a managed file. See `Artifact.add_file`."""
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise InvalidInputError(f"{file} is a folder: add_dir adds what lies in it")
+    entry_path = names.check_path(name if name is not None else names.path_from_key(file.name), "name")
+    content_id, size = local.receipts.hash_file(file, force=force)
+    entry = Entry(entry_path, size, content_id)
+    draft.put(entry, local_path=str(file.absolute()), overwrite=overwrite)
+    return entry
+
+
+def add_dir(
+    local: Local,
+    draft: Draft,
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    include: Patterns = None,
+    exclude: Patterns = None,
+    overwrite: bool = False,
+    allow_empty: bool = False,
+    force: bool = False,
+) -> Added:
+    """Add a local folder's files as managed files. See `Artifact.add_dir`."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        what = "is a file: add_file adds it" if folder.exists() else "does not exist"
+        raise (InvalidInputError if folder.exists() else NotFoundError)(f"folder {folder} {what}")
+    prefix = names.check_path(name, "name") if name is not None else None
+    keep = page_filter(include, exclude)
+    uri = "file://" + str(folder.absolute())
+    if force:
+        local.receipts.forget_below(folder.absolute())
+    with local.reporter.task(f"Reading {folder}", unit="files") as task:
+        # Patterns come before the hash: a file that is not wanted is not read.
+        scan = local.sources.for_uri(uri).scan(uri, identify=True, keep=keep, on_page=task.advance)
+        pages = _limited((check_page(page, uri) for page in scan.pages), uri, None, allow_empty)
+        return draft.add((managed_page(_under(page, prefix)) for page in pages), overwrite=overwrite)
+
+
+def _under(page: Page, prefix: str | None, *, replace: bool = False) -> Page:
+    """Put the paths of a page below `prefix` (or, for the page of a single object, in place of its base name)."""
+    if prefix is None:
+        return page
+    path: Any = page.column("path")
+    if replace:
+        path = pa.array([prefix] * page.num_rows, pa.string())
+    else:
+        path = pc.binary_join_element_wise(pa.scalar(prefix), path, "/")
+    return page.set_column(0, SCHEMA.field("path"), path)
+
+
+def _limited(pages: Iterable[Page], uri: str, max_objects: int | None, allow_empty: bool) -> Iterator[Page]:
+    """Pass non-empty pages on; a limit that is hit, or nothing at all, is an error (a draft then adds nothing)."""
+    count = 0
+    for page in pages:
+        count += page.num_rows
+        if max_objects is not None and count > max_objects:
+            raise InvalidInputError(
+                f"{uri} holds more than max_objects={max_objects:,} wanted objects; nothing was added: raise the limit,"
+                " or narrow the choice with include= and exclude="
+            )
+        if page.num_rows:
+            yield page
+    if count == 0 and not allow_empty:
+        raise NotFoundError(
+            f"{uri} matches no object (after include and exclude); nothing was added: check the URI, or pass"
+            " allow_empty=True"
+        )
+
+
+def _told(pages: Iterable[Page], task: Task) -> Iterator[Page]:
+    for page in pages:
+        task.advance(page.num_rows)
+        yield page
+
+
+def _batched(pages: Iterable[Page], rows: int = 4096) -> Iterator[Page]:
+    """Join one-row pages, so that what follows works on batches."""
+    waiting: list[Page] = []
+    for page in pages:
+        waiting.append(page)
+        if len(waiting) >= rows:
+            yield pa.concat_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_batches(waiting)
+
+
+def _hashed(local: Local, pages: Iterable[Page], batch_rows: int = 1024) -> Iterator[Page]:
+    """Replace content ids by the sha256 of the bytes, read once, in parallel, pinned and checked while they stream.
+
+    The ETag of an unversioned object stays as its pin, since the content id no longer carries it.
+    """
+
+    def hash_one(entry: Entry) -> Entry:
+        if entry.content_id.startswith("sha256:"):
+            return entry
+        with stream(local, None, entry) as chunks:
+            for chunk in chunks:
+                task.advance(0, size_bytes=len(chunk))
+        task.advance()
+        assert chunks.checked is not None
+        etag = checksums.etag_of(entry.content_id)
+        pin = entry.pin if entry.pin is not None or etag is None else f"etag:{etag}"
+        return Entry(entry.path, chunks.checked.size_bytes, f"sha256:{chunks.checked.sha256}", entry.uri, pin)
+
+    with (
+        local.reporter.task("Hashing", unit="objects") as task,
+        thread_pool(local.config.threads) as pool,
+    ):
+        for page in pages:
+            for start in range(0, page.num_rows, batch_rows):
+                rows = entries_of(page.slice(start, batch_rows))
+                yield page_of(map_bounded(pool, hash_one, rows, window=2 * local.config.threads))
+
+
+def new_file_target(folder: Callable[[], Path], name: str) -> Path:
+    """Where the bytes of `Artifact.new_file` are written until they are added."""
+    names.check_path(name, "name")
+    return folder() / os.urandom(8).hex()

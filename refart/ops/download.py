@@ -1,0 +1,238 @@
+"""Bring the bytes of a version to a folder: only what is missing, checked while it streams, by rename when right."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from refart import checksums
+from refart.checksums import StreamHasher
+from refart.context import Context
+from refart.entries import Entry, Page, content_key, entries_of
+from refart.errors import InvalidInputError, PermissionDeniedError, ReferenceMissingError, StoreError
+from refart.ops import targets
+from refart.ops.stream import Checked, stream
+from refart.parallel import map_bounded, thread_pool
+from refart.receipts import Receipt
+
+Link = Literal["auto", "reflink", "hardlink", "copy"]
+LINKS: tuple[Link, ...] = ("auto", "reflink", "hardlink", "copy")
+_BATCH_ROWS = 4096  # rows whose entries exist as objects at one time
+
+
+@dataclass(slots=True)
+class DownloadReport:
+    """What a download did."""
+
+    root: str
+    files: int = 0
+    """Entries that now lie under the root."""
+    kept_files: int = 0
+    """Of these, files that were there and right already: neither moved nor, with a receipt, read."""
+    cached_files: int = 0
+    """Of these, files that came from the local cache."""
+    moved_bytes: int = 0
+    """Bytes that came from sources and the store."""
+    missing: list[str] = field(default_factory=list)
+    """Paths left out because their object is gone (`allow_missing_references`)."""
+    unverified: list[str] = field(default_factory=list)
+    """Paths of which nothing confirms the bytes: no hash, no pin, no ETag."""
+    confirmed_by_server: int = 0
+    """Files confirmed by pin or ETag only, since no hash of the bytes was recorded."""
+
+
+def download(
+    context: Context,
+    pages: Callable[[], Iterable[Page]],
+    root: str | os.PathLike[str],
+    *,
+    allow_missing_references: bool = False,
+    link: Link = "auto",
+) -> DownloadReport:
+    """Make the files of `pages` lie under `root`. Files that are not entries are left alone.
+
+    `pages` is called again for each pass: that every path can be a file under `root` is checked before anything is
+    written. See `Artifact.download` for the rules and errors.
+    """
+    if link not in LINKS:
+        raise InvalidInputError(f"link must be one of {', '.join(LINKS)}, not {link!r}")
+    folder = targets.open_root(root)
+    count = targets.check_paths(pages, folder)
+    report = DownloadReport(os.fspath(root))
+    fetcher = _Fetcher(context, folder, link, allow_missing_references)
+    with (
+        context.local.reporter.task(f"Downloading to {os.fspath(root)}", total=count, unit="files") as task,
+        thread_pool(context.local.config.threads) as pool,
+    ):
+        for entries in _batches(pages()):
+            wanted = {folder.path_of(e.path): e for e in entries}
+            present = fetcher.present(wanted)
+            report.files += len(present)
+            report.kept_files += len(present)
+            task.advance(len(present))
+            todo = [(path, entry) for path, entry in wanted.items() if path not in present]
+            receipts: list[Receipt] = []
+            for outcome in map_bounded(pool, fetcher.place, todo, window=2 * context.local.config.threads):
+                _count(report, outcome)
+                if outcome.receipt is not None:
+                    receipts.append(outcome.receipt)
+                task.advance(1, size_bytes=outcome.moved_bytes)
+            context.local.receipts.remember(receipts)
+    return report
+
+
+def _batches(pages: Iterable[Page]) -> Iterator[list[Entry]]:
+    for page in pages:
+        for start in range(0, page.num_rows, _BATCH_ROWS):
+            yield list(entries_of(page.slice(start, _BATCH_ROWS)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    path: str
+    result: Literal["moved", "cached", "kept", "missing"]
+    moved_bytes: int = 0
+    rung: str = "sha256"
+    receipt: Receipt | None = None
+
+
+def _count(report: DownloadReport, outcome: _Outcome) -> None:
+    if outcome.result == "missing":
+        report.missing.append(outcome.path)
+        return
+    report.files += 1
+    report.moved_bytes += outcome.moved_bytes
+    report.kept_files += outcome.result == "kept"
+    report.cached_files += outcome.result == "cached"
+    if outcome.rung == "unverified":
+        report.unverified.append(outcome.path)
+    elif outcome.rung not in checksums.COMPUTABLE:
+        report.confirmed_by_server += 1
+
+
+class _Fetcher:
+    """Places entries one by one, from any number of threads."""
+
+    def __init__(self, context: Context, root: targets.Root, link: Link, allow_missing: bool) -> None:
+        self._context, self._root, self._link, self._allow_missing = context, root, link, allow_missing
+        self._cache, self._receipts = context.local.cache, context.local.receipts
+
+    def expected_sha256(self, entry: Entry) -> str | None:
+        """The sha256 the file must have, where it is recorded or was seen on this machine before."""
+        algo, value = checksums.split(entry.content_id)
+        if algo == "sha256":
+            return value
+        key = content_key(entry)
+        return self._cache.known(key) if key is not None else None
+
+    def present(self, wanted: dict[str, Entry]) -> set[str]:
+        """Which target files are there and right by their receipts, without reading one."""
+        found = self._receipts.current(wanted)
+        return {path for path, sha256 in found.items() if sha256 == self.expected_sha256(wanted[path])}
+
+    def place(self, item: tuple[str, Entry]) -> _Outcome:
+        """Put one entry at its target: from what lies there, from the cache, or from its source."""
+        path, entry = item
+        target = Path(path)
+        expected = self.expected_sha256(entry)
+        try:
+            self._root.make_parent(target)
+            if self._is_right(target, entry, expected):
+                return self._done(entry, target, "kept")
+            if expected is not None and self._cache.get(expected, target, self._link):
+                return self._done(entry, target, "cached", sha256=expected)
+            checked = self._fetch(entry, target)
+        except ReferenceMissingError:
+            if not self._allow_missing:
+                raise
+            return _Outcome(entry.path, "missing")
+        except PermissionError as error:
+            if isinstance(error, PermissionDeniedError):
+                raise
+            raise PermissionDeniedError(f"{entry.path}: cannot write {target}: {error.strerror}") from None
+        except OSError as error:
+            if error.errno is None or type(error) is not OSError:
+                raise
+            raise StoreError(f"{entry.path}: cannot write {target}: {error.strerror}") from None
+        return self._done(
+            entry, target, "moved", sha256=checked.sha256, moved_bytes=checked.size_bytes, rung=checked.rung
+        )
+
+    def _is_right(self, target: Path, entry: Entry, expected: str | None) -> bool:
+        """True where the file at the target already has the recorded bytes (it is read; there is no receipt)."""
+        algo = "sha256" if expected is not None else checksums.split(entry.content_id)[0]
+        try:
+            stat = target.lstat()
+        except FileNotFoundError:
+            return False
+        if not target.is_file() or target.is_symlink():
+            return False
+        if algo not in checksums.COMPUTABLE or (entry.size is not None and stat.st_size != entry.size):
+            return False
+        hasher = StreamHasher(*{"sha256", algo})
+        with target.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                hasher.update(chunk)
+        right = hasher.content_id(algo) == (f"sha256:{expected}" if expected is not None else entry.content_id)
+        if right:
+            self._learn(entry, hasher.content_id().removeprefix("sha256:"))
+        return right
+
+    def _fetch(self, entry: Entry, target: Path) -> Checked:
+        temporary = target.with_name(f".refart-{secrets.token_hex(8)}.part")
+        try:
+            with (
+                stream(self._context.local, self._context.store, entry) as chunks,
+                temporary.open("xb") as file,
+            ):
+                for chunk in chunks:
+                    file.write(chunk)
+            assert chunks.checked is not None
+            self._learn(entry, chunks.checked.sha256)
+            self._cache.place(temporary, chunks.checked.sha256, target, self._link)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return chunks.checked
+
+    def _learn(self, entry: Entry, sha256: str) -> None:
+        key = content_key(entry)
+        if key is not None:
+            self._cache.learn(key, sha256)
+
+    def _done(
+        self,
+        entry: Entry,
+        target: Path,
+        result: Literal["moved", "cached", "kept"],
+        *,
+        sha256: str | None = None,
+        moved_bytes: int = 0,
+        rung: str = "sha256",
+    ) -> _Outcome:
+        sha256 = sha256 or self.expected_sha256(entry)
+        receipt = Receipt.of(target, sha256) if sha256 is not None else None
+        return _Outcome(entry.path, result, moved_bytes, rung, receipt)
+
+
+def prune(root: str | os.PathLike[str], pages: Iterable[Page]) -> list[str]:
+    """Remove every file under `root` that is not a path of `pages`; returns what was removed, sorted."""
+    folder = targets.open_root(root)
+    removed = foreign_files(root, pages)
+    for path in removed:
+        Path(folder.path_of(path)).unlink(missing_ok=True)
+    folder.remove_empty_folders()
+    return removed
+
+
+def foreign_files(root: str | os.PathLike[str], pages: Iterable[Page]) -> list[str]:
+    """Paths of the files under `root` that are not paths of `pages`, sorted: what `prune` would remove.
+
+    Raises `InvalidInputError` where the root is the home folder, the current folder or above one of them.
+    """
+    folder = targets.open_root(root)
+    targets.refuse_precious(folder)
+    return targets.not_in(folder.walk(), pages)

@@ -1,0 +1,168 @@
+"""Bytes of one entry, checked while they stream: the only way bytes leave refart."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+from refart import checksums
+from refart.checksums import StreamHasher
+from refart.context import Context, Local
+from refart.entries import Entry
+from refart.errors import ChecksumError, ReferenceChangedError
+from refart.sources.base import Fetched
+from refart.store import Store
+
+Rung = Literal["sha256", "md5", "etag", "version", "generation", "unverified"]
+"""What confirmed the bytes, strongest first: a hash of them, the server's word for the same object, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The outcome of a stream that ran to its end."""
+
+    sha256: str
+    """Hex digest of the bytes that came."""
+    size_bytes: int
+    rung: Rung
+
+
+class VerifiedStream:
+    """The chunks of one entry. After the last chunk, `checked` holds the outcome; a mismatch raises instead."""
+
+    def __init__(self, entry: Entry, fetched: Fetched) -> None:
+        self._entry, self._fetched = entry, fetched
+        self.checked: Checked | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        verifier = Verifier(self._entry, self._fetched)
+        for chunk in self._fetched.chunks:
+            verifier.update(chunk)
+            yield chunk
+        self.checked = verifier.finish()
+
+
+class Verifier:
+    """Compares the bytes of one entry, as they come, with everything recorded about it."""
+
+    def __init__(self, entry: Entry, fetched: Fetched) -> None:
+        self._entry, self._fetched = entry, fetched
+        self._algo, _ = checksums.split(entry.content_id)
+        self._computes = self._algo in checksums.COMPUTABLE and (self._algo != "md5" or fetched.hash_is_plain)
+        self._hasher = StreamHasher(*{"sha256", self._algo} if self._computes else {"sha256"})
+        if entry.size is not None and fetched.size is not None and fetched.size != entry.size:
+            self._fail("size", f"{entry.size:,} bytes", f"{fetched.size:,} bytes")
+
+    def update(self, chunk: bytes) -> None:
+        self._hasher.update(chunk)
+
+    def finish(self) -> Checked:
+        """The outcome. Raises `ChecksumError` or `ReferenceChangedError` where anything differs."""
+        entry, found = self._entry, self._hasher
+        if entry.size is not None and found.size_bytes != entry.size:
+            self._fail("size", f"{entry.size:,} bytes", f"{found.size_bytes:,} bytes")
+        if self._computes and found.content_id(self._algo) != entry.content_id:
+            self._fail("content", entry.content_id, found.content_id(self._algo))
+        return Checked(found.content_id().removeprefix("sha256:"), found.size_bytes, self._rung())
+
+    def _rung(self) -> Rung:
+        if self._computes:
+            return "sha256" if self._algo == "sha256" else "md5"
+        if self._entry.content_id != checksums.NONE and self._fetched.content_id == self._entry.content_id:
+            return "etag"
+        held = self._fetched.held
+        return held if held in ("etag", "version", "generation") else "unverified"
+
+    def _fail(self, what: str, expected: str, found: str) -> None:
+        entry = self._entry
+        if entry.uri is None:
+            raise ChecksumError(
+                f"{entry.path}: the stored bytes have another {what} than recorded: expected {expected}, found {found};"
+                " the store is damaged there (nothing was handed over)"
+            )
+        if self._fetched.held in ("current", "local"):
+            raise ReferenceChangedError(
+                f"{entry.path}: {entry.uri} changed since it was logged: expected {what} {expected}, found {found}"
+            )
+        raise ChecksumError(
+            f"{entry.path}: {entry.uri} arrived with another {what} than recorded: expected {expected}, found {found};"
+            " nothing was handed over: try again, and check what lies between here and the source"
+        )
+
+
+@contextmanager
+def stream(local: Local, store: Store | None, entry: Entry) -> Iterator[VerifiedStream]:
+    """Open the bytes of an entry for one pass. `store` may be None for references."""
+    if entry.uri is not None:
+        with local.sources.for_uri(entry.uri).fetch(entry) as fetched:
+            yield VerifiedStream(entry, fetched)
+        return
+    assert store is not None
+    key = checksums.split(entry.content_id)[1]
+    chunks = store.chunks("blobs", key)
+    yield VerifiedStream(entry, Fetched(chunks, None, "local", entry.content_id))
+
+
+class VerifiedReader(io.RawIOBase):
+    """A seekable file over an entry's bytes that hashes what is read in order.
+
+    Reading from the start to the end raises at the end if the bytes are not the recorded ones. Ranges read after a
+    `seek` come from the same pinned object, but cannot be hashed against the whole.
+    """
+
+    def __init__(self, raw: BinaryIO, entry: Entry, fetched: Fetched) -> None:
+        self._raw = raw
+        self._verifier: Verifier | None = Verifier(entry, fetched)
+        self._in_order_to = 0
+        self._size = entry.size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]
+        at = self._raw.tell()
+        data = self._raw.read(len(view))
+        view[: len(data)] = data
+        if self._verifier is not None and len(view):
+            if at == self._in_order_to:
+                self._verifier.update(data)
+                self._in_order_to += len(data)
+                if not data or self._in_order_to == self._size:
+                    verifier, self._verifier = self._verifier, None
+                    verifier.finish()
+            elif at > self._in_order_to:
+                self._verifier = None  # a gap: the whole can no longer be hashed
+        return len(data)
+
+    def close(self) -> None:
+        try:
+            self._raw.close()
+        finally:
+            super().close()
+
+
+def open_entry(context: Context, entry: Entry) -> io.BufferedReader:
+    """A seekable, buffered, read-only file over the bytes of an entry (see `VerifiedReader`).
+
+    Raises the errors of `Source.open`, `StoreError` for a managed file that the store has lost.
+    """
+    if entry.uri is not None:
+        raw = context.local.sources.for_uri(entry.uri).open(entry)
+        held: Literal["current", "version"] = "current" if entry.pin is None else "version"
+        return io.BufferedReader(VerifiedReader(raw, entry, Fetched(iter(()), None, held, entry.content_id)), 1 << 20)
+    raw = context.store.open("blobs", checksums.split(entry.content_id)[1])
+    return io.BufferedReader(VerifiedReader(raw, entry, Fetched(iter(()), None, "local", entry.content_id)), 1 << 20)
+

@@ -1,0 +1,194 @@
+"""The download root: the one place that decides where under it a path may be written."""
+
+from __future__ import annotations
+
+import os
+import stat as stat_module
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refart.entries import Page
+from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError
+
+MAX_COMPONENT_BYTES = 255  # NAME_MAX of the common file systems
+
+
+class Root:
+    """A folder that files are written to; nothing leaves it, whatever lies in it (symbolic links included)."""
+
+    def __init__(self, folder: Path, *, folds_case: bool) -> None:
+        self.folder = folder
+        self.folds_case = folds_case
+        """True where `A` and `a` name one file (macOS, Windows)."""
+        self._made: set[Path] = set()
+        self._lock = threading.Lock()
+
+    def path_of(self, path: str) -> str:
+        """Absolute target of an entry path; the path was accepted by `check_paths`."""
+        return f"{self.folder}/{path}"
+
+    def make_parent(self, target: Path) -> None:
+        """Create the folders above `target`; refuse one that is a symbolic link (it may lead outside) or a file."""
+        parent = target.parent
+        if parent in self._made:
+            return
+        with self._lock:
+            self._make(parent)
+
+    def _make(self, folder: Path) -> None:
+        if folder == self.folder or folder in self._made:
+            return
+        self._make(folder.parent)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            mode = folder.lstat().st_mode
+            if stat_module.S_ISLNK(mode):
+                raise InvalidInputError(
+                    f"{folder} is a symbolic link; refart writes only to real folders below the root: remove it or"
+                    " choose another root"
+                ) from None
+            if not stat_module.S_ISDIR(mode):
+                raise InvalidInputError(
+                    f"{folder} is a file where the artifact has a folder: move it away or choose another root"
+                ) from None
+        self._made.add(folder)
+
+    def walk(self) -> Iterator[str]:
+        """Relative paths of all files (and links) below the root, unsorted; links are not followed."""
+        for base, folders, files in os.walk(self.folder, followlinks=False):
+            links = [name for name in folders if Path(base, name).is_symlink()]
+            relative = os.path.relpath(base, self.folder)
+            for name in files + links:
+                yield name if relative == "." else f"{relative}/{name}"
+
+    def remove_empty_folders(self) -> None:
+        """Remove folders below the root that hold nothing."""
+        for base, _, _ in os.walk(self.folder, topdown=False, followlinks=False):
+            if Path(base) != self.folder and not any(os.scandir(base)):
+                Path(base).rmdir()
+
+
+def open_root(root: str | os.PathLike[str], *, must_exist: bool = False) -> Root:
+    """Open (and create) a download root.
+
+    Raises `InvalidInputError` where it is a file, `NotFoundError` where it must exist and does not,
+    `PermissionDeniedError` where it cannot be made.
+    """
+    folder = Path(root).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInputError(f"download root {os.fspath(root)} is a file, not a folder")
+    if must_exist and not folder.exists():
+        raise NotFoundError(f"folder {os.fspath(root)} does not exist; download the version first")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (PermissionError, NotADirectoryError) as error:
+        raise PermissionDeniedError(f"cannot make the download root {folder}: {error.strerror}") from None
+    folder = folder.resolve()
+    return Root(folder, folds_case=_folds_case(folder))
+
+
+def _folds_case(folder: Path) -> bool:
+    """Whether the file system takes `A` for `a`: asked of the folder's own name, so nothing is written."""
+    swapped = folder.with_name(folder.name.swapcase())
+    try:
+        return swapped != folder and swapped.samefile(folder)
+    except OSError:
+        return False
+
+
+def check_paths(pages: Callable[[], Iterable[Page]], root: Root) -> int:
+    """Check that all paths can be files under `root`, before anything is written; returns how many there are.
+
+    Refused, naming the paths: one that is a file here and a folder there (`a` and `a/b`), two that a
+    case-insensitive file system takes for one, a component that is too long or that this system would split.
+    `pages` is called twice, since a folder may come long after the file of its name (`a`, `a!`, `a/b`). Memory
+    grows with the number of folders (and, on case-insensitive file systems, of paths).
+    """
+    count = 0
+    folders: set[str] = set()
+    folded = _Folded() if root.folds_case else None
+    for page in pages():
+        path = page.column("path")
+        count += len(path)
+        _check_components(path)
+        if folded is not None:
+            folded.add(path)
+        for folder in _parents(path):
+            while folder not in folders:
+                folders.add(folder)
+                folder = folder.rpartition("/")[0] or folder
+    names = pa.array(sorted(folders), pa.string())
+    for page in pages() if folders else ():
+        clash = page.column("path").filter(pc.is_in(page.column("path"), value_set=names))
+        if len(clash):
+            raise InvalidInputError(
+                f"{clash[0].as_py()!r} is both a file and a folder in this version, which a file system cannot hold:"
+                " leave one out with path_prefix= or exclude="
+            )
+    return count
+
+
+def _parents(path: Any) -> Iterable[str]:
+    nested = path.filter(pc.match_substring(path, "/"))
+    parent = pc.replace_substring_regex(nested, r"/[^/]*$", "")
+    unique: list[str] = pc.unique(parent).to_pylist()
+    return unique
+
+
+def _check_components(path: Any) -> None:
+    # Bytes, not characters, count; RE2 runs over bytes with (?s) and \C only, so long paths are looked at one by one.
+    suspects = path.filter(pc.greater(pc.binary_length(path), MAX_COMPONENT_BYTES)).to_pylist()
+    for text in suspects:
+        for part in text.split("/"):
+            if len(part.encode()) > MAX_COMPONENT_BYTES:
+                raise InvalidInputError(
+                    f"{text[:80]!r}…: a component of {len(part.encode())} bytes cannot be a file name (at most"
+                    f" {MAX_COMPONENT_BYTES}); exclude= leaves it out"
+                )
+    if os.sep != "/":
+        odd = path.filter(pc.match_substring_regex(path, r'[\\:*?"<>|]|[ .](/|$)'))
+        if len(odd):
+            raise InvalidInputError(f"{odd[0].as_py()!r} cannot be a file name on this system; exclude= leaves it out")
+
+
+class _Folded:
+    """Finds paths that differ only by case or Unicode form, across pages."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, str] = {}
+
+    def add(self, path: Any) -> None:
+        folded = pc.utf8_lower(pc.utf8_normalize(path, form="NFC")).to_pylist()
+        for text, key in zip(path.to_pylist(), folded, strict=True):
+            other = self._seen.setdefault(key, text)
+            if other != text:
+                raise InvalidInputError(
+                    f"{other!r} and {text!r} are one file on this case-insensitive file system; exclude= leaves one out"
+                )
+
+
+def not_in(names: Iterable[str], pages: Iterable[Page]) -> list[str]:
+    """The names that are not a path of `pages`, sorted by UTF-8 bytes. Memory grows with the names, not the pages."""
+    rest = pa.array(list(names), pa.string())
+    for page in pages:
+        if not len(rest):
+            break
+        rest = rest.filter(pc.invert(pc.is_in(rest, value_set=page.column("path"))))
+    result: list[str] = rest.take(pc.sort_indices(rest)).to_pylist()
+    return result
+
+
+def refuse_precious(root: Root) -> None:
+    """Refuse to remove files in a folder that is certainly more than a download."""
+    here, home = Path.cwd().resolve(), Path.home().resolve()
+    if root.folder in (here, home, *here.parents, *home.parents):
+        raise InvalidInputError(
+            f"{root.folder} is the home folder, the current folder or above one of them; refart removes no files"
+            " there: give a folder of its own as root"
+        )

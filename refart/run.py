@@ -1,0 +1,313 @@
+"""Runs: one execution that logs and uses artifacts."""
+
+from __future__ import annotations
+
+import atexit
+import getpass
+import os
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal
+
+from refart import names
+from refart.artifact import Artifact, RunRecord, find
+from refart.catalog.base import RunRow
+from refart.context import Context
+from refart.errors import ConflictError, InvalidInputError
+from refart.manifest.draft import Draft
+from refart.ops import commit as ops_commit
+from refart.ops import parts as ops_parts
+
+DEFAULT_TYPE = "dataset"
+
+
+class Run(RunRecord):
+    """An active run. A context manager; also finished at the end of the program by itself.
+
+    What it logs and uses becomes the lineage graph. A program that dies by an exception leaves a `failed` run.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        project: str,
+        *,
+        job_type: str | None = None,
+        name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        tags: Iterable[str] | None = None,
+        group: str | None = None,
+    ) -> None:
+        run_id = secrets.token_hex(4)
+        row = RunRow(
+            id=run_id,
+            project=names.check_name(project, "project"),
+            name=_text(name, "run name") or f"run-{run_id}",
+            job_type=_text(job_type, "job_type"),
+            group=_text(group, "group"),
+            config=names.check_metadata(config),
+            tags=names.check_tags(tags),
+            state="running",
+            created_at=datetime.now(UTC),
+            user=current_user(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+        context.catalog.save_run(row)
+        super().__init__(context, row)
+        _active.add(self)
+
+    # -- log ---------------------------------------------------------------------------------------
+
+    def log_artifact(
+        self,
+        artifact_or_path: Artifact | str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Iterable[str] | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> Artifact:
+        """Log a draft as a version, and return it as that version.
+
+        The same content again makes no version and uploads nothing: `created` is False then, and `latest` and the
+        aliases move to the version that has it. A local path makes an artifact of managed files, a URI
+        (`s3://…`, `file://…`) one of references; `name` defaults to the last part, `type` to that of the
+        collection, else `dataset`.
+
+        Raises `ConflictError` (another type, a file that changed since it was added), `StoreError`, `CatalogError`;
+        then nothing was logged and the draft is as it was.
+        """
+        artifact = self._as_draft(artifact_or_path, name, type)
+        request = self._request(artifact, aliases, tags)
+        if artifact._draft is None:
+            return self._log_again(artifact, request)
+        return artifact._adopt(self._context, ops_commit.log(self._context, artifact._draft, request))
+
+    def upsert_artifact(
+        self,
+        artifact_or_path: Artifact | str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        distributed_id: str | None = None,
+    ) -> Artifact:
+        """Put one process's part of a version that several build together; `finish_artifact` logs it.
+
+        `distributed_id` names the common effort (default: the run's group). The draft stays a draft.
+        """
+        artifact = self._as_draft(artifact_or_path, name, type)
+        request = replace(self._request(artifact, None, None), distributed_id=self._distributed(distributed_id))
+        ops_parts.put_part(self._context, artifact._editable(), request)
+        return artifact
+
+    def finish_artifact(
+        self,
+        artifact_or_path: Artifact | str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Iterable[str] | None = None,
+        distributed_id: str | None = None,
+    ) -> Artifact:
+        """Log all parts put under `distributed_id`, and the entries of this draft, as one version.
+
+        Raises `NotFoundError` where no part was put, `ConflictError` where two parts have other bytes at one path.
+        """
+        artifact = self._as_draft(artifact_or_path, name, type)
+        own = artifact._editable()
+        request = replace(self._request(artifact, aliases, None), distributed_id=self._distributed(distributed_id))
+        if len(own):
+            ops_parts.put_part(self._context, own, request)
+        merged = ops_parts.merge_parts(self._context, request, Draft)
+        try:
+            committed = ops_commit.log(self._context, merged, request)
+        finally:
+            merged.close()
+        return artifact._adopt(self._context, committed)
+
+    # -- use ---------------------------------------------------------------------------------------
+
+    def use_artifact(self, artifact_or_name: Artifact | str, type: str | None = None) -> Artifact:
+        """Declare an artifact as an input of this run, and return the version.
+
+        Takes `name`, `name:alias`, `name:v3`, `project/name:…` (no alias means `latest`) or an `Artifact`; a draft is
+        logged and used in one step, any number of times. `type` is checked where it is given.
+        """
+        if isinstance(artifact_or_name, Artifact):
+            artifact = artifact_or_name
+            if artifact.state == "draft":
+                artifact = self.log_artifact(artifact)
+        else:
+            ref = names.parse_version_ref(artifact_or_name, self.project)
+            artifact = find(self._context, ref.project, ref.name, ref.selector)
+        if type is not None and artifact.type != type:
+            raise InvalidInputError(f"{artifact.qualified_name} has the type {artifact.type!r}, not {type!r}")
+        self._check_workspace(artifact)
+        self._context.catalog.record_use(self.id, artifact._logged().key, datetime.now(UTC))
+        return artifact
+
+    def link_artifact(self, artifact: Artifact, target: str, aliases: Iterable[str] | None = None) -> Artifact:
+        """Make a version a version of another collection too, for example `registry/name`; logs a draft first."""
+        if artifact.state == "draft":
+            artifact = self.log_artifact(artifact)
+        return artifact.link(target, aliases)
+
+    # -- end ---------------------------------------------------------------------------------------
+
+    def finish(self, exit_code: int | None = None) -> None:
+        """End the run: `finished`, or `failed` where `exit_code` is not 0. A second call changes nothing."""
+        if self._row.state != "running":
+            return
+        state: Literal["finished", "failed"] = "failed" if exit_code else "finished"
+        self._row = replace(self._row, state=state, finished_at=datetime.now(UTC))
+        _active.discard(self)
+        self._context.catalog.save_run(self._row)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        clean = kind is None or (isinstance(error, SystemExit) and not error.code)
+        self.finish(exit_code=0 if clean else 1)
+
+    # -- private -------------------------------------------------------------------------------------
+
+    def _as_draft(self, item: Artifact | str | os.PathLike[str], name: str | None, type: str | None) -> Artifact:
+        if isinstance(item, Artifact):
+            if name is not None and name != item.name:
+                raise InvalidInputError(f"the artifact is named {item.name!r}; name={name!r} contradicts it")
+            if type is not None and type != item.type:
+                raise InvalidInputError(f"the artifact has the type {item.type!r}; type={type!r} contradicts it")
+            return item
+        return draft_of(self._context, self.project, os.fspath(item), name, type)
+
+    def _log_again(self, artifact: Artifact, request: ops_commit.Request) -> Artifact:
+        """Log a version that is logged already: an output edge and aliases, in its own collection."""
+        self._check_workspace(artifact)
+        row = artifact._logged()
+        if row.key.project != request.project:
+            raise ConflictError(f"{artifact.qualified_name} belongs to another project; link_artifact makes it known here")
+        return artifact._adopt(self._context, ops_commit.log_again(self._context, row, request))
+
+    def _request(
+        self, artifact: Artifact, aliases: Iterable[str] | None, tags: Iterable[str] | None
+    ) -> ops_commit.Request:
+        self._check_active()
+        self._check_workspace(artifact)
+        return artifact._request(self.project, self.id, names.check_aliases(aliases), names.check_tags(tags))
+
+    def _distributed(self, distributed_id: str | None) -> str:
+        chosen = _text(distributed_id, "distributed_id") or self.group
+        if not chosen:
+            raise InvalidInputError(
+                "several processes that build one version need a common name: pass distributed_id=, or give the runs"
+                " a group"
+            )
+        return str(chosen)
+
+    def _check_active(self) -> None:
+        if self._row.state != "running":
+            raise ConflictError(f"run {self.id} is {self._row.state}; refart.init() begins a new one")
+
+    def _check_workspace(self, artifact: Artifact) -> None:
+        other = artifact._context
+        if other is not None and other.url != self._context.url:
+            raise ConflictError(f"{artifact!r} belongs to the workspace {other.url}, this run to {self._context.url}")
+
+
+def draft_of(context: Context, project: str, source: str, name: str | None, type: str | None) -> Artifact:
+    """A draft of what lies at a local path (managed files) or a URI (references), named after it by default."""
+    chosen = name if name is not None else default_name(source)
+    known = context.catalog.collection(project, names.check_name(chosen, "artifact name"))
+    artifact = Artifact(chosen, type or (known.type if known is not None else DEFAULT_TYPE))
+    artifact._local = context.local
+    if names.uri_scheme(source) is not None:
+        artifact.add_reference(source)
+    elif os.path.isdir(os.path.expanduser(source)):  # noqa: PTH112, PTH111 - Path would normalise the user's text
+        artifact.add_dir(source)
+    else:
+        artifact.add_file(source)
+    return artifact
+
+
+def default_name(source: str) -> str:
+    """The last part of a path or URI, with what a name cannot hold replaced by `-`."""
+    last = source.split("?", 1)[0].rstrip("/").rpartition("/")[2] or "data"
+    if names.uri_scheme(source) is None:
+        last = os.path.basename(os.path.abspath(os.path.expanduser(source))) or "data"  # noqa: PTH100, PTH111, PTH119
+    clean = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in last)[: names.MAX_NAME_CHARS]
+    return clean if clean.strip(".") else "data"
+
+
+def current_user() -> str:
+    """The user's login name, or `unknown` where the system cannot tell."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _text(value: object, what: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= names.MAX_NAME_CHARS or not value.isprintable():
+        raise InvalidInputError(f"{what} {value!r} must be 1 to {names.MAX_NAME_CHARS} printable characters")
+    return value
+
+
+class _ActiveRuns:
+    """Ends the runs that are still active when the program ends: `failed` where an exception ended it."""
+
+    def __init__(self) -> None:
+        self._runs: list[Run] = []
+        self._lock = threading.Lock()
+        self._hooked = False
+        self._died = False
+        self._pid = os.getpid()
+
+    def add(self, run: Run) -> None:
+        with self._lock:
+            if self._pid != os.getpid():  # a forked child: the parent's runs are the parent's to end
+                self._runs, self._pid = [], os.getpid()
+            self._runs.append(run)
+            if not self._hooked:
+                self._hooked = True
+                previous = sys.excepthook
+
+                def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+                    self._died = True
+                    previous(kind, error, trace)
+
+                sys.excepthook = hook
+                atexit.register(self.end)
+
+    def discard(self, run: Run) -> None:
+        with self._lock:
+            if run in self._runs:
+                self._runs.remove(run)
+
+    @property
+    def current(self) -> Run | None:
+        """The run begun last that is still active."""
+        return self._runs[-1] if self._runs and self._pid == os.getpid() else None
+
+    def end(self) -> None:
+        if self._pid == os.getpid():
+            for run in list(self._runs):
+                run.finish(exit_code=1 if self._died else 0)
+
+
+_active = _ActiveRuns()
+
+
+def finish(exit_code: int | None = None) -> None:
+    """End the run begun last in this process; without an active run, nothing happens."""
+    run = _active.current
+    if run is not None:
+        run.finish(exit_code)
