@@ -1,8 +1,8 @@
 """The protocol of a catalog: plain frozen rows in, plain frozen rows out, and few calls that change anything.
 
-Rows are named by natural keys (project, name, number; run id), so that a REST client, or a catalog that lives in a
-bucket, can implement the same protocol. A catalog never sees an entry: a version row holds the address and the
-digests of its manifest.
+Rows are named by natural keys (project, name, number; run id), so that a REST client, or a catalog that lives
+in a bucket, can implement the same protocol. A catalog never sees an entry: a version row holds the address
+and the digests of its manifest.
 """
 
 from __future__ import annotations
@@ -203,8 +203,9 @@ class VersionFilter:
 class Catalog(Protocol):
     """Every method is one transaction; every method may be called from many threads and processes.
 
-    Errors: `NotFoundError`, `ConflictError` (another type), `CatalogError(transient=True)` when the database stays
-    locked past its deadline or is unreachable, `PermissionDeniedError`, `FormatError` for a newer schema.
+    Errors: `NotFoundError`, `ConflictError` (another type), `CatalogError(transient=True)` when the database
+    stays locked past its deadline or is unreachable, `PermissionDeniedError`, `FormatError` for a newer
+    schema.
     """
 
     # -- calls that change something -------------------------------------------------------------
@@ -212,12 +213,12 @@ class Catalog(Protocol):
     def commit(self, commit: Commit) -> Committed:
         """Log a manifest: the whole transaction of DESIGN's commit.
 
-        Creates project and collection where they are missing; `ConflictError` where the collection has another
-        type. If a live version of the collection has the manifest digest, no version is made: that one is
-        returned with `created=False`, description and metadata that were passed are written (old values go to
-        the audit log), tags are added. Otherwise the next number is taken by compare-and-swap. In both cases
-        `latest` and the aliases move, the output edge (and `inputs`) of the run are recorded, parts of
-        `distributed_id` are removed, and one audit row is written.
+        Creates project and collection where they are missing; `ConflictError` where the collection has
+        another type. If a live version of the collection has the manifest digest, no version is made: that
+        one is returned with `created=False`, description and metadata that were passed are written (old
+        values go to the audit log), tags are added. Otherwise the next number is taken by compare-and-swap.
+        In both cases `latest` and the aliases move, the output edge (and `inputs`) of the run are recorded,
+        parts of `distributed_id` are removed, and one audit row is written.
         """
 
     def update(self, key: VersionKey, patch: Patch) -> VersionRow:
@@ -246,14 +247,14 @@ class Catalog(Protocol):
     def setting(self, key: str) -> str | None: ...
 
     def version(self, project: str, name: str, selector: int | str) -> VersionRow:
-        """A live version by number or alias. `NotFoundError` says whether the project, the artifact, the version
-        or the alias is unknown (and lists close aliases), or that the version was deleted."""
+        """A live version by number or alias. `NotFoundError` says whether the project, the artifact, the
+        version or the alias is unknown (and lists close aliases), or that the version was deleted."""
 
     def versions(
         self, where: VersionFilter, *, limit: int | None = None, before: VersionKey | None = None
     ) -> list[VersionRow]:
-        """Versions, newest first (by creation within several collections, by number within one); `before` goes on
-        after the last row of an earlier call."""
+        """Versions, newest first (by creation within several collections, by number within one); `before`
+        goes on after the last row of an earlier call."""
 
     def version_rows(self, keys: Sequence[VersionKey]) -> list[VersionRow]:
         """The rows of these keys, deleted ones included, in the order given; unknown keys are left out."""
@@ -282,7 +283,9 @@ class Catalog(Protocol):
 
     def parts(self, project: str, name: str, distributed_id: str) -> list[PartRow]: ...
 
-    def audit(self, project: str | None = None, subject: str | None = None, *, limit: int = 100) -> list[AuditRow]:
+    def audit(
+        self, project: str | None = None, subject: str | None = None, *, limit: int = 100
+    ) -> list[AuditRow]:
         """Audit rows, newest first."""
 
     def close(self) -> None:

@@ -1,0 +1,385 @@
+"""Queries of a SQL catalog: each function takes a connection inside a transaction and returns plain rows.
+
+Aliases and tags of many versions come in one query each; lists of ids go in chunks, because SQLite before
+3.32 takes 999 variables a statement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+
+from refart import names
+from refart.catalog import missing
+from refart.catalog import tables as t
+from refart.catalog.base import (
+    AuditRow,
+    CollectionRow,
+    EdgeKind,
+    EdgeRow,
+    ManifestInfo,
+    PartRow,
+    RunRow,
+    VersionFilter,
+    VersionKey,
+    VersionRow,
+)
+from refart.errors import InvalidInputError, NotFoundError
+
+_CHUNK: Final = 400
+_MAX_NUMBER: Final = 2**63 - 1
+
+Item = TypeVar("Item")
+
+_collections = t.collections.join(t.projects, t.collections.c.project_id == t.projects.c.id)
+_versions = t.versions.join(_collections, t.versions.c.collection_id == t.collections.c.id)
+_key = (t.projects.c.name.label("project"), t.collections.c.name.label("name"), t.versions.c.number)
+
+
+# -- versions -------------------------------------------------------------------------------------
+
+
+def version(connection: Connection, project: str, name: str, selector: int | str) -> VersionRow:
+    """A live version by number or alias; `NotFoundError` says what is unknown."""
+    query = _select_versions().where(t.projects.c.name == project, t.collections.c.name == name)
+    if isinstance(selector, str):
+        query = query.join(t.aliases, t.aliases.c.version_id == t.versions.c.id).where(
+            t.aliases.c.alias == selector
+        )
+    elif 0 <= selector <= _MAX_NUMBER:
+        query = query.where(t.versions.c.number == selector, t.versions.c.deleted_at.is_(None))
+    else:
+        raise missing.version(connection, project, name, selector)
+    found = _version_rows(connection, query)
+    if not found:
+        raise missing.version(connection, project, name, selector)
+    return found[0]
+
+
+def versions(
+    connection: Connection, where: VersionFilter, limit: int | None, before: VersionKey | None
+) -> list[VersionRow]:
+    """Versions that pass the filter, newest first."""
+    query = _select_versions()
+    if where.project is not None:
+        query = query.where(t.projects.c.name == where.project)
+    if where.name is not None:
+        query = query.where(t.collections.c.name == where.name)
+    if where.type is not None:
+        query = query.where(t.collections.c.type == where.type)
+    if where.manifest_digest is not None:
+        query = query.where(t.versions.c.manifest_digest == where.manifest_digest)
+    if where.content_digest is not None:
+        query = query.where(t.versions.c.content_digest == where.content_digest)
+    if where.alias is not None:
+        query = query.join(t.aliases, t.aliases.c.version_id == t.versions.c.id).where(
+            t.aliases.c.alias == where.alias
+        )
+    if where.tag is not None:
+        query = query.join(t.tags, t.tags.c.version_id == t.versions.c.id).where(t.tags.c.tag == where.tag)
+    for key, value in where.metadata.items():
+        having = select(t.metadata_terms.c.version_id).where(
+            t.metadata_terms.c.term == metadata_term(key, value)
+        )
+        query = query.where(t.versions.c.id.in_(having))
+    if not where.include_deleted:
+        query = query.where(t.versions.c.deleted_at.is_(None))
+    # Ids are given under the lock of the collection: within one collection they grow with the number,
+    # whatever the clocks of the machines say.
+    order = t.versions.c.number if where.project is not None and where.name is not None else t.versions.c.id
+    if before is not None:
+        last = version_ids(connection, [before]).get(before)
+        if last is None:
+            raise NotFoundError(f"there is no {before} to go on after: begin again without it")
+        query = query.where(order < (before.number if order is t.versions.c.number else last))
+    return _version_rows(connection, query.order_by(order.desc()).limit(limit))
+
+
+def version_rows(connection: Connection, keys: Sequence[VersionKey]) -> list[VersionRow]:
+    """The rows of these keys in their order, deleted ones included; unknown keys are left out."""
+    ids = version_ids(connection, keys)
+    by_key: dict[VersionKey, VersionRow] = {}
+    for chunk in _chunks(ids.values()):
+        by_key.update(
+            (row.key, row) for row in _version_rows(connection, _select_versions().where(_id_in(chunk)))
+        )
+    return [by_key[key] for key in map(_as_key, keys) if key in by_key]
+
+
+def version_ids(connection: Connection, keys: Iterable[VersionKey]) -> dict[VersionKey, int]:
+    """The id of each known version, deleted ones included."""
+    numbers: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for project, name, number in keys:
+        if 0 <= number <= _MAX_NUMBER:
+            numbers[project, name].add(number)
+    found: dict[VersionKey, int] = {}
+    for pairs in _chunks(numbers, _CHUNK // 2):
+        # Rectangles of projects and names hold a few pairs nobody asked for; they are dropped here.
+        query = select(t.projects.c.name, t.collections.c.name, t.collections.c.id).select_from(_collections)
+        query = query.where(
+            t.projects.c.name.in_({project for project, _ in pairs}),
+            t.collections.c.name.in_({name for _, name in pairs}),
+        )
+        for project, name, collection_id in connection.execute(query):
+            for chunk in _chunks(numbers.get((project, name), ()) if (project, name) in pairs else ()):
+                rows = connection.execute(
+                    select(t.versions.c.number, t.versions.c.id).where(
+                        t.versions.c.collection_id == collection_id, t.versions.c.number.in_(chunk)
+                    )
+                )
+                found.update((VersionKey(project, name, number), row_id) for number, row_id in rows)
+    return found
+
+
+def version_by_id(connection: Connection, version_id: int) -> VersionRow:
+    return _version_rows(connection, _select_versions().where(t.versions.c.id == version_id))[0]
+
+
+def metadata_term(key: str, value: object) -> str:
+    """What `metadata_terms` holds for a top-level key and a scalar: equal exactly where Python and JSON say
+    equal.
+
+    A number is the same however it is written (1, 1.0); a boolean is not a number. A hash, because values may
+    be longer than an index takes.
+    """
+    if isinstance(value, str):
+        shown = "s" + value
+    elif isinstance(value, bool):
+        shown = "b1" if value else "b0"
+    elif isinstance(value, int):
+        shown = f"n{value:x}"
+    elif isinstance(value, float):
+        shown = f"n{int(value):x}" if value.is_integer() else f"n{value!r}"
+    else:
+        raise InvalidInputError(
+            f"metadata is searched for text, numbers and booleans, not {type(value).__name__} (key {key!r})"
+        )
+    return hashlib.sha256(f"{len(key)}:{key}{shown}".encode(errors="surrogatepass")).hexdigest()
+
+
+def metadata_terms(values: Mapping[str, Any]) -> list[str]:
+    """The terms of all top-level scalars."""
+    return [
+        metadata_term(key, value) for key, value in values.items() if isinstance(value, str | int | float)
+    ]
+
+
+def _select_versions() -> Select[Any]:
+    return select(*_key, t.collections.c.type, t.versions).select_from(_versions)
+
+
+def _version_rows(connection: Connection, query: Select[Any]) -> list[VersionRow]:
+    rows = connection.execute(query).all()
+    ids = [row.id for row in rows]
+    aliases = _words(connection, t.aliases.c.version_id, t.aliases.c.alias, ids)
+    tags = _words(connection, t.tags.c.version_id, t.tags.c.tag, ids)
+    sources = _keys(connection, {row.source_id for row in rows if row.source_id is not None})
+    return [
+        VersionRow(
+            key=VersionKey(row.project, row.name, row.number),
+            type=row.type,
+            manifest=ManifestInfo(
+                address=row.address,
+                content_digest=row.content_digest,
+                manifest_digest=row.manifest_digest,
+                entry_count=row.entry_count,
+                size_bytes=row.size_bytes,
+                referenced_bytes=row.referenced_bytes,
+                managed_bytes=row.managed_bytes,
+            ),
+            aliases=tuple(sorted(aliases[row.id])),
+            tags=tuple(sorted(tags[row.id])),
+            description=row.description,
+            metadata=row.metadata,
+            ttl_s=row.ttl_s,
+            created_at=row.created_at,
+            created_by=row.created_by,
+            source=sources.get(row.source_id),
+            deleted_at=row.deleted_at,
+        )
+        for row in rows
+    ]
+
+
+def _words(
+    connection: Connection, owner: ColumnElement[Any], word: ColumnElement[Any], ids: Sequence[int]
+) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = defaultdict(list)
+    for chunk in _chunks(ids):
+        for version_id, value in connection.execute(select(owner, word).where(owner.in_(chunk))):
+            found[version_id].append(value)
+    return found
+
+
+def _keys(connection: Connection, ids: Iterable[int]) -> dict[int, VersionKey]:
+    found: dict[int, VersionKey] = {}
+    for chunk in _chunks(ids):
+        for version_id, *key in connection.execute(
+            select(t.versions.c.id, *_key).select_from(_versions).where(_id_in(chunk))
+        ):
+            found[version_id] = VersionKey(*key)
+    return found
+
+
+def _id_in(chunk: Sequence[int]) -> ColumnElement[bool]:
+    return t.versions.c.id.in_(chunk)
+
+
+def _as_key(key: VersionKey) -> VersionKey:
+    return VersionKey(*key)
+
+
+# -- projects and collections ---------------------------------------------------------------------
+
+
+def projects(connection: Connection) -> list[str]:
+    return sorted(connection.execute(select(t.projects.c.name)).scalars())  # not by the server's collation
+
+
+def collections(
+    connection: Connection, project: str | None = None, type: str | None = None, name: str | None = None
+) -> list[CollectionRow]:
+    """Collections by project and name."""
+    count = (
+        select(func.count())
+        .where(t.versions.c.collection_id == t.collections.c.id, t.versions.c.deleted_at.is_(None))
+        .scalar_subquery()
+    )
+    latest = (
+        select(t.versions.c.number)
+        .join(t.aliases, t.aliases.c.version_id == t.versions.c.id)
+        .where(t.aliases.c.collection_id == t.collections.c.id, t.aliases.c.alias == names.LATEST)
+        .scalar_subquery()
+    )
+    query = select(
+        t.projects.c.name.label("project"),
+        t.collections.c.name,
+        t.collections.c.type,
+        t.collections.c.created_at,
+        count.label("version_count"),
+        latest.label("latest"),
+    ).select_from(_collections)
+    for column, value in (
+        (t.projects.c.name, project),
+        (t.collections.c.type, type),
+        (t.collections.c.name, name),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    rows = [CollectionRow(**row._mapping) for row in connection.execute(query)]
+    return sorted(rows, key=lambda row: (row.project, row.name))
+
+
+# -- runs and edges -------------------------------------------------------------------------------
+
+
+def run(connection: Connection, run_id: str) -> RunRow:
+    row = connection.execute(_select_runs().where(t.runs.c.id == run_id)).one_or_none()
+    if row is None:
+        raise missing.run(run_id)
+    return _run_row(row)
+
+
+def runs(connection: Connection, project: str | None, limit: int | None) -> list[RunRow]:
+    """Runs, newest first."""
+    query = _select_runs()
+    if project is not None:
+        query = query.where(t.projects.c.name == project)
+    query = query.order_by(t.runs.c.created_at.desc(), t.runs.c.id.desc()).limit(limit)
+    return [_run_row(row) for row in connection.execute(query)]
+
+
+def _select_runs() -> Select[Any]:
+    joined = t.runs.join(t.projects, t.runs.c.project_id == t.projects.c.id)
+    return select(t.projects.c.name.label("project"), t.runs).select_from(joined)
+
+
+def _run_row(row: Row[Any]) -> RunRow:
+    return RunRow(
+        id=row.id,
+        project=row.project,
+        name=row.name,
+        job_type=row.job_type,
+        group=row.run_group,
+        config=row.config,
+        tags=tuple(row.tags),
+        state=row.state,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        user=row.user_name,
+        host=row.host,
+        pid=row.pid,
+    )
+
+
+def edges(
+    connection: Connection,
+    run_ids: Sequence[str] | None,
+    versions: Sequence[VersionKey] | None,
+    kind: EdgeKind | None,
+) -> list[EdgeRow]:
+    """Edges that touch any of the runs or versions, oldest first; none where neither is given."""
+    touching: list[ColumnElement[bool]] = [t.edges.c.run_id.in_(chunk) for chunk in _chunks(run_ids or ())]
+    ids = version_ids(connection, versions or ())
+    touching += [t.edges.c.version_id.in_(chunk) for chunk in _chunks(ids.values())]
+    found: dict[int, EdgeRow] = {}
+    for condition in touching:
+        query = select(t.edges.c.id, t.edges.c.run_id, t.edges.c.kind, t.edges.c.at, *_key).select_from(
+            t.edges.join(_versions, t.edges.c.version_id == t.versions.c.id)
+        )
+        query = query.where(condition if kind is None else and_(condition, t.edges.c.kind == kind))
+        for row in connection.execute(query):
+            found[row.id] = EdgeRow(
+                row.run_id, VersionKey(row.project, row.name, row.number), row.kind, row.at
+            )
+    return [edge for _, edge in sorted(found.items(), key=lambda item: (item[1].at, item[0]))]
+
+
+# -- parts, audit, settings -----------------------------------------------------------------------
+
+
+def parts(connection: Connection, project: str, name: str, distributed_id: str) -> list[PartRow]:
+    """The parts of one version under construction, in the order they came."""
+    query = (
+        select(
+            t.projects.c.name.label("project"),
+            t.parts.c.name,
+            t.parts.c.distributed_id,
+            t.parts.c.address,
+            t.parts.c.type,
+            t.parts.c.run_id,
+            t.parts.c.at,
+        )
+        .join(t.projects, t.parts.c.project_id == t.projects.c.id)
+        .where(
+            t.projects.c.name == project, t.parts.c.name == name, t.parts.c.distributed_id == distributed_id
+        )
+        .order_by(t.parts.c.id)
+    )
+    return [PartRow(**row._mapping) for row in connection.execute(query)]
+
+
+def audit(connection: Connection, project: str | None, subject: str | None, limit: int) -> list[AuditRow]:
+    """Audit rows, newest first."""
+    columns = [column for column in t.audit.c if column.name not in ("id", "request_id")]
+    query = select(*columns)
+    if project is not None:
+        query = query.where(t.audit.c.project == project)
+    if subject is not None:
+        query = query.where(t.audit.c.subject == subject)
+    query = query.order_by(t.audit.c.id.desc()).limit(limit)
+    return [AuditRow(**row._mapping) for row in connection.execute(query)]
+
+
+def setting(connection: Connection, key: str) -> str | None:
+    return connection.execute(select(t.settings.c.value).where(t.settings.c.key == key)).scalar_one_or_none()
+
+
+def _chunks(items: Iterable[Item], size: int = _CHUNK) -> Iterator[list[Item]]:
+    listed = list(items)
+    for start in range(0, len(listed), size):
+        yield listed[start : start + size]

@@ -1,0 +1,445 @@
+"""Changes of a SQL catalog: each function is one transaction's work, and takes a connection inside of it.
+
+Writers of one collection take turns: each locks the collection's row first (SQLite: the whole file, from
+BEGIN). Any function may be run again by a caller that does not know whether the first try landed. What is not
+the same a second time by nature carries a `request_id`; its audit row, once found *under the lock*, says that
+it landed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from refart import names
+from refart.catalog import missing, sql_read
+from refart.catalog import tables as t
+from refart.catalog.base import Commit, Committed, EdgeKind, PartRow, Patch, RunRow, VersionKey, VersionRow
+from refart.errors import CatalogError, ConflictError, InvalidInputError
+
+Changes = dict[str, Any]
+"""What an audit row tells: a field's name and `{"old": …, "new": …}`."""
+
+
+# -- versions -------------------------------------------------------------------------------------
+
+
+def commit(connection: Connection, request: Commit, request_id: str) -> Committed:
+    """Log a manifest; see `Catalog.commit`."""
+    project_id = _project_id(connection, request.project)
+    collection_id = _lock_or_create_collection(connection, project_id, request)
+    landed = _landed(connection, request_id)
+    if landed is not None:
+        action, number = landed
+        row = sql_read.version(connection, request.project, request.name, number)
+        return Committed(row, created=action == "version.create")
+    if request.run_id is not None:
+        _check_run(connection, request.run_id)
+    version_id = connection.execute(
+        select(t.versions.c.id).where(
+            t.versions.c.collection_id == collection_id,
+            t.versions.c.manifest_digest == request.manifest.manifest_digest,
+            t.versions.c.deleted_at.is_(None),
+        )
+    ).scalar_one_or_none()
+    created = version_id is None
+    if version_id is None:
+        version_id = _insert_version(connection, collection_id, request)
+        changes: Changes = {"manifest_digest": {"old": None, "new": request.manifest.manifest_digest}}
+    else:
+        changes = _set_fields(
+            connection,
+            version_id,
+            {
+                field: value
+                for field in ("description", "metadata", "ttl_s")
+                if (value := getattr(request, field)) is not None
+            },
+        )
+    changes |= _add_tags(connection, version_id, request.tags)
+    changes |= _move_aliases(connection, collection_id, version_id, (names.LATEST, *request.aliases))
+    if request.run_id is not None:
+        _add_edges(connection, request.run_id, [version_id], "output", request.at)
+        _add_edges(connection, request.run_id, _existing_ids(connection, request.inputs), "input", request.at)
+    if request.distributed_id is not None:
+        connection.execute(
+            delete(t.parts).where(
+                t.parts.c.project_id == project_id,
+                t.parts.c.name == request.name,
+                t.parts.c.distributed_id == request.distributed_id,
+            )
+        )
+    row = sql_read.version_by_id(connection, version_id)
+    action = "version.create" if created else "version.log_again"
+    _audit(connection, request_id, request.at, request.actor, action, row.key, changes)
+    return Committed(row, created)
+
+
+def update_version(connection: Connection, key: VersionKey, patch: Patch, request_id: str) -> VersionRow:
+    """Change editable fields; see `Catalog.update`. Removals come before additions."""
+    collection_id = _lock_collection(connection, key)
+    row = sql_read.version(connection, *key)
+    if _landed(connection, request_id) is not None:
+        return row
+    version_id = sql_read.version_ids(connection, [key])[key]
+    fields: dict[str, Any] = {}
+    if patch.set_description:
+        fields["description"] = patch.description
+    if patch.metadata is not None:
+        fields["metadata"] = patch.metadata
+    if patch.set_ttl:
+        fields["ttl_s"] = patch.ttl_s
+    changes = _set_fields(connection, version_id, fields)
+    changes |= _remove_tags(connection, version_id, row, patch.remove_tags)
+    changes |= _remove_aliases(connection, collection_id, row, patch.remove_aliases)
+    changes |= _add_tags(connection, version_id, patch.add_tags)
+    changes |= _move_aliases(connection, collection_id, version_id, patch.add_aliases)
+    if changes:
+        _audit(connection, request_id, patch.at, patch.actor, "version.update", key, changes)
+    return sql_read.version_by_id(connection, version_id)
+
+
+def delete_version(
+    connection: Connection,
+    key: VersionKey,
+    *,
+    delete_aliases: bool,
+    actor: str,
+    at: datetime,
+    request_id: str,
+) -> VersionRow:
+    """Mark a version deleted; see `Catalog.delete`."""
+    collection_id = _lock_collection(connection, key)
+    if _landed(connection, request_id) is not None:
+        return sql_read.version_rows(connection, [key])[0]
+    row = sql_read.version(connection, *key)
+    if row.aliases and not delete_aliases:
+        raise ConflictError(
+            f"{key} has the aliases {', '.join(row.aliases)}: give them to another version,"
+            " or delete them with it (delete_aliases)"
+        )
+    version_id = sql_read.version_ids(connection, [key])[key]
+    connection.execute(delete(t.aliases).where(t.aliases.c.version_id == version_id))
+    connection.execute(update(t.versions).where(t.versions.c.id == version_id).values(deleted_at=at))
+    changes: Changes = {f"alias {alias}": {"old": key.number, "new": None} for alias in row.aliases}
+    if names.LATEST in row.aliases:
+        newest = connection.execute(
+            select(t.versions.c.id)
+            .where(t.versions.c.collection_id == collection_id, t.versions.c.deleted_at.is_(None))
+            .order_by(t.versions.c.number.desc())
+            .limit(1)
+        ).scalar_one_or_none()
+        if newest is not None:
+            moved = _move_aliases(connection, collection_id, newest, (names.LATEST,))
+            changes[f"alias {names.LATEST}"]["new"] = moved[f"alias {names.LATEST}"]["new"]
+    _audit(connection, request_id, at, actor, "version.delete", key, changes)
+    return sql_read.version_by_id(connection, version_id)
+
+
+def _insert_version(connection: Connection, collection_id: int, request: Commit) -> int:
+    this_collection = t.collections.c.id == collection_id
+    number = connection.execute(select(t.collections.c.next_number).where(this_collection)).scalar_one()
+    # The row is locked; compare-and-swap all the same, so that no setting of a server or a pooler between us
+    # can ever make two versions of one number.
+    swapped = connection.execute(
+        update(t.collections)
+        .where(this_collection, t.collections.c.next_number == number)
+        .values(next_number=number + 1)
+    )
+    if swapped.rowcount != 1:
+        raise CatalogError(
+            f"v{number} of {request.project}/{request.name} was taken meanwhile: log again", transient=True
+        )
+    sources = _existing_ids(connection, [request.source] if request.source is not None else [])
+    metadata = {} if request.metadata is None else request.metadata
+    manifest = request.manifest
+    inserted = connection.execute(
+        insert(t.versions).values(
+            collection_id=collection_id,
+            number=number,
+            address=manifest.address,
+            content_digest=manifest.content_digest,
+            manifest_digest=manifest.manifest_digest,
+            entry_count=manifest.entry_count,
+            size_bytes=manifest.size_bytes,
+            referenced_bytes=manifest.referenced_bytes,
+            managed_bytes=manifest.managed_bytes,
+            description=request.description,
+            metadata=metadata,
+            ttl_s=request.ttl_s,
+            created_at=request.at,
+            created_by=request.run_id,
+            source_id=sources[0] if sources else None,
+        )
+    )
+    version_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]  # None only for many rows
+    _insert_terms(connection, version_id, metadata)
+    return version_id
+
+
+def _set_fields(connection: Connection, version_id: int, fields: Mapping[str, Any]) -> Changes:
+    if not fields:
+        return {}
+    columns = [t.versions.c[field] for field in fields]
+    old = connection.execute(select(*columns).where(t.versions.c.id == version_id)).one()._mapping
+    # As JSON: to Python, 1 and True are equal.
+    changed = {field: value for field, value in fields.items() if json.dumps(old[field]) != json.dumps(value)}
+    if changed:
+        connection.execute(update(t.versions).where(t.versions.c.id == version_id).values(changed))
+    if "metadata" in changed:
+        connection.execute(delete(t.metadata_terms).where(t.metadata_terms.c.version_id == version_id))
+        _insert_terms(connection, version_id, changed["metadata"])
+    return {field: {"old": old[field], "new": value} for field, value in changed.items()}
+
+
+def _insert_terms(connection: Connection, version_id: int, metadata: Mapping[str, Any]) -> None:
+    _insert_missing(
+        connection,
+        t.metadata_terms,
+        [{"version_id": version_id, "term": term} for term in sql_read.metadata_terms(metadata)],
+    )
+
+
+def _add_tags(connection: Connection, version_id: int, tags: Sequence[str]) -> Changes:
+    present = (
+        connection.execute(select(t.tags.c.tag).where(t.tags.c.version_id == version_id)).scalars().all()
+    )
+    added = [tag for tag in dict.fromkeys(tags) if tag not in present]
+    _insert_missing(connection, t.tags, [{"version_id": version_id, "tag": tag} for tag in added])
+    return {f"tag {tag}": {"old": False, "new": True} for tag in added}
+
+
+def _remove_tags(connection: Connection, version_id: int, row: VersionRow, tags: Sequence[str]) -> Changes:
+    for tag in tags:
+        if tag not in row.tags:
+            raise missing.label(row.key, "tag", tag, row.tags)
+        connection.execute(delete(t.tags).where(t.tags.c.version_id == version_id, t.tags.c.tag == tag))
+    return {f"tag {tag}": {"old": True, "new": False} for tag in tags}
+
+
+def _move_aliases(
+    connection: Connection, collection_id: int, version_id: int, aliases: Sequence[str]
+) -> Changes:
+    """Make each alias name this version, wherever it was before."""
+    number = connection.execute(select(t.versions.c.number).where(t.versions.c.id == version_id)).scalar_one()
+    changes: Changes = {}
+    for alias in dict.fromkeys(aliases):
+        mine = (t.aliases.c.collection_id == collection_id, t.aliases.c.alias == alias)
+        old = connection.execute(
+            select(t.versions.c.number)
+            .join(t.aliases, t.aliases.c.version_id == t.versions.c.id)
+            .where(*mine)
+        ).scalar_one_or_none()
+        if old == number:
+            continue
+        if old is None:
+            connection.execute(
+                insert(t.aliases).values(collection_id=collection_id, alias=alias, version_id=version_id)
+            )
+        else:
+            connection.execute(update(t.aliases).where(*mine).values(version_id=version_id))
+        changes[f"alias {alias}"] = {"old": old, "new": number}
+    return changes
+
+
+def _remove_aliases(
+    connection: Connection, collection_id: int, row: VersionRow, aliases: Sequence[str]
+) -> Changes:
+    for alias in aliases:
+        if alias == names.LATEST:
+            raise InvalidInputError(
+                f"the alias {names.LATEST!r} of {row.key} cannot be removed, only given to another version"
+            )
+        if alias not in row.aliases:
+            raise missing.label(row.key, "alias", alias, row.aliases)
+        connection.execute(
+            delete(t.aliases).where(t.aliases.c.collection_id == collection_id, t.aliases.c.alias == alias)
+        )
+    return {f"alias {alias}": {"old": row.key.number, "new": None} for alias in aliases}
+
+
+# -- runs, parts, settings ------------------------------------------------------------------------
+
+
+def save_run(connection: Connection, run: RunRow) -> None:
+    """Create the run, or replace the row of the same id."""
+    values = {
+        "id": run.id,
+        "project_id": _project_id(connection, run.project),
+        "name": run.name,
+        "job_type": run.job_type,
+        "run_group": run.group,
+        "config": run.config,
+        "tags": list(run.tags),
+        "state": run.state,
+        "created_at": run.created_at,
+        "finished_at": run.finished_at,
+        "user_name": run.user,
+        "host": run.host,
+        "pid": run.pid,
+    }
+    statement = _insert(connection, t.runs).values(values)
+    replaced = {column: value for column, value in values.items() if column != "id"}
+    connection.execute(statement.on_conflict_do_update(index_elements=[t.runs.c.id], set_=replaced))
+
+
+def record_use(connection: Connection, run_id: str, key: VersionKey, at: datetime) -> None:
+    """Record an input edge; a second time changes nothing."""
+    _check_run(connection, run_id)
+    _add_edges(connection, run_id, _existing_ids(connection, [key]), "input", at)
+
+
+def add_part(connection: Connection, part: PartRow) -> None:
+    """Record a part; see `Catalog.add_part`."""
+    project_id = _project_id(connection, part.project)
+    # Parts of one version may come before there is a collection to lock.
+    connection.execute(_locking(select(t.projects.c.id).where(t.projects.c.id == project_id)))
+    if part.run_id is not None:
+        _check_run(connection, part.run_id)
+    others = {row.type for row in sql_read.parts(connection, part.project, part.name, part.distributed_id)}
+    others |= {row.type for row in sql_read.collections(connection, part.project, name=part.name)}
+    if others - {part.type}:
+        raise _other_type(part.project, part.name, (others - {part.type}).pop(), part.type)
+    values = {
+        "project_id": project_id,
+        "name": part.name,
+        "distributed_id": part.distributed_id,
+        "address": part.address,
+        "type": part.type,
+        "run_id": part.run_id,
+        "at": part.at,
+    }
+    _insert_missing(connection, t.parts, [values])
+
+
+def put_setting(connection: Connection, key: str, value: str) -> str:
+    """Set a setting once; returns the value that holds."""
+    _insert_missing(connection, t.settings, [{"key": key, "value": value}])
+    return str(connection.execute(select(t.settings.c.value).where(t.settings.c.key == key)).scalar_one())
+
+
+# -- shared steps ---------------------------------------------------------------------------------
+
+
+def _project_id(connection: Connection, project: str) -> int:
+    """The id of a project, which is created where it is missing."""
+    query = select(t.projects.c.id).where(t.projects.c.name == project)
+    found = connection.execute(query).scalar_one_or_none()
+    if found is None:
+        _insert_missing(connection, t.projects, [{"name": project}])
+        found = connection.execute(query).scalar_one()
+    return int(found)
+
+
+def _lock_or_create_collection(connection: Connection, project_id: int, request: Commit) -> int:
+    mine = (t.collections.c.project_id == project_id, t.collections.c.name == request.name)
+    query = _locking(select(t.collections.c.id, t.collections.c.type).where(*mine))
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        values = {
+            "project_id": project_id,
+            "name": request.name,
+            "type": request.type,
+            "next_number": 0,
+            "created_at": request.at,
+        }
+        _insert_missing(connection, t.collections, [values])
+        row = connection.execute(query).one()
+    if row.type != request.type:
+        raise _other_type(request.project, request.name, row.type, request.type)
+    return int(row.id)
+
+
+def _lock_collection(connection: Connection, key: VersionKey) -> int:
+    row = connection.execute(
+        _locking(
+            select(t.collections.c.id)
+            .join(t.projects, t.collections.c.project_id == t.projects.c.id)
+            .where(t.projects.c.name == key.project, t.collections.c.name == key.name),
+            of=t.collections,
+        )
+    ).one_or_none()
+    if row is None:
+        raise missing.version(connection, *key)
+    return int(row.id)
+
+
+def _locking(query: Any, of: Table | None = None) -> Any:
+    """FOR NO KEY UPDATE, which lets others insert rows that refer to the locked one. SQLite has locked
+    already."""
+    return query.with_for_update(key_share=True, of=of)
+
+
+def _landed(connection: Connection, request_id: str) -> tuple[str, int] | None:
+    """Action and version number of a request whose transaction was committed; None where it was not."""
+    row = connection.execute(
+        select(t.audit.c.action, t.audit.c.subject).where(t.audit.c.request_id == request_id)
+    ).one_or_none()
+    return None if row is None else (row.action, int(row.subject.rpartition(":v")[2]))
+
+
+def _audit(
+    connection: Connection,
+    request_id: str,
+    at: datetime,
+    actor: str,
+    action: str,
+    key: VersionKey,
+    changes: Changes,
+) -> None:
+    connection.execute(
+        insert(t.audit).values(
+            request_id=request_id,
+            at=at,
+            project=key.project,
+            actor=actor,
+            action=action,
+            subject=str(key),
+            detail=changes,
+        )
+    )
+
+
+def _check_run(connection: Connection, run_id: str) -> None:
+    if connection.execute(select(func.count()).where(t.runs.c.id == run_id)).scalar_one() == 0:
+        raise missing.run(run_id)
+
+
+def _existing_ids(connection: Connection, keys: Sequence[VersionKey]) -> list[int]:
+    """Ids of versions that must exist; a deleted one counts, lineage is about the past."""
+    found = sql_read.version_ids(connection, keys)
+    for key in keys:
+        if key not in found:
+            raise missing.version(connection, *key)
+    return list(found.values())
+
+
+def _add_edges(
+    connection: Connection, run_id: str, version_ids: Sequence[int], kind: EdgeKind, at: datetime
+) -> None:
+    _insert_missing(
+        connection,
+        t.edges,
+        [{"run_id": run_id, "version_id": version_id, "kind": kind, "at": at} for version_id in version_ids],
+    )
+
+
+def _insert(connection: Connection, table: Table) -> Any:
+    """An INSERT that knows ON CONFLICT, which both databases have and SQLAlchemy's common one has not."""
+    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+
+
+def _insert_missing(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
+
+
+def _other_type(project: str, name: str, found: str, wanted: str) -> ConflictError:
+    return ConflictError(
+        f"{project}/{name} has type {found!r}, not {wanted!r}: use that type, or another name"
+    )
