@@ -14,7 +14,7 @@ import hypothesis.strategies as st
 from refart import checksums, names
 from refart.entries import Entry, Page, page_of
 
-# Neighbours of `/` in byte order (`.`, `0`), what URIs or shells give a meaning to, and characters whose order
+# Neighbours of `/` in byte order (`.`, `0`), what URIs or shells give a meaning to, characters whose order
 # differs between UTF-8 and UTF-16 (U+FF5E, U+1F600). A fixed alphabet: Unicode tables take seconds to build.
 _CHARACTERS = "abAz.-0 #?%&~:=+*[]'\"\\éß\u0301\u0800\uffff\uff5e\U0001f600\U0010ffff"
 
