@@ -161,9 +161,11 @@ class ShardFile:
         self.name = f"shard {key}"
         with self._reading():
             self._file = pq.ParquetFile(source, page_checksum_verification=True)
-            columns = self._file.schema_arrow.names
-        if columns != FILE_SCHEMA.names:
-            raise FormatError(f"{self.name}: expected the columns {FILE_SCHEMA.names}, found {columns}")
+            found = self._file.schema_arrow
+        if _columns(found) != _columns(FILE_SCHEMA):
+            raise FormatError(
+                f"{self.name}: expected the columns {_columns(FILE_SCHEMA)}, found {_columns(found)}"
+            )
 
     @property
     def group_count(self) -> int:
@@ -206,6 +208,10 @@ class ShardFile:
             if isinstance(error, OSError) and error.errno is not None:
                 raise StoreError(f"{self.name} cannot be read: {error}") from error
             raise FormatError(f"{self.name} is damaged: {error}") from error
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
 
 
 def _encode(page: Page) -> pa.RecordBatch:

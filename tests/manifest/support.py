@@ -59,7 +59,7 @@ class FolderStore:
 
 @contextmanager
 def small_shards(cut_bits: int = 3, group_rows: int = 4) -> Iterator[None]:
-    """Cut shards of some `2 ** cut_bits` rows, in row groups of `group_rows`, so that few entries make many shards."""
+    """Cut shards of some `2 ** cut_bits` rows in small row groups, so that few entries make many of both."""
     with patch.object(canonical, "CUT_BITS", cut_bits), patch.object(shards, "GROUP_ROWS", group_rows):
         yield
 
@@ -75,6 +75,8 @@ def listed(pages: Iterable[Page]) -> list[Entry]:
     return [entry for page in pages for entry in entries_of(page)]
 
 
-def reference(path: str, *, base: str = "s3://lake/data/", md5: str = "0" * 32, size: int | None = 1) -> Entry:
+def reference(
+    path: str, *, base: str = "s3://lake/data/", md5: str = "0" * 32, size: int | None = 1
+) -> Entry:
     """A reference as listing an S3 prefix makes it."""
     return Entry(path, size, f"md5:{md5}", base + path, None)
