@@ -6,7 +6,7 @@ import copy
 import io
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -283,7 +283,9 @@ class Artifact:
         `base` is a prefix of all of them: paths are then the rest below it. Without it, paths are base names (two of
         the same name are an error).
         """
-        return Entries(self, ops_add.add_references(self._here(), self._editable(), uris, base=base, checksum=checksum))
+        return Entries(
+            self, ops_add.add_references(self._here(), self._editable(), uris, base=base, checksum=checksum)
+        )
 
     def add_file(
         self, local_path: PathLike, name: str | None = None, overwrite: bool = False, force: bool = False
@@ -422,16 +424,26 @@ class Artifact:
         exclude: Patterns = None,
         allow_missing_references: bool = False,
         link: Link = "auto",
+        prune: Callable[[list[str]], bool] | None = None,
     ) -> ops_download.DownloadReport:
-        """`download`, with the account of what was moved, kept, missing and unverified."""
+        """`download`, with the account of what was moved, kept, missing and unverified.
+
+        `prune` is shown the files under `root` that are not entries of this version, once all is downloaded; they
+        are removed where it returns True. A precious root is refused before anything is written, as by `checkout`.
+        """
         context = self._logged_context()
         pages = selection(
             self._reader(), self._label(), path_prefix=path_prefix, include=include, exclude=exclude
         )
         where = self.default_root() if root is None else root
-        return ops_download.download(
+        if prune is not None:
+            ops_download.check_prunable(where)
+        report = ops_download.download(
             context, pages, where, allow_missing_references=allow_missing_references, link=link
         )
+        if prune is not None:
+            report.removed = ops_download.prune(where, self._reader().pages(), prune)
+        return report
 
     def default_root(self) -> str:
         """`./artifacts/name-v3`"""
@@ -442,13 +454,7 @@ class Artifact:
 
         Without `prune`, such files stay. The home folder, the current folder and folders above them are refused.
         """
-        where = self.default_root() if root is None else root
-        if prune:  # refuse a precious folder before the download, not after it
-            ops_download.foreign_files(where, ())
-        done = self.download(where, link=link)
-        if prune:
-            ops_download.prune(where, self._reader().pages())
-        return done
+        return self.download_report(root, link=link, prune=(lambda _: True) if prune else None).root
 
     def verify(self, root: PathLike | None = None) -> VerifyReport:
         """Hash every file under `root` (default `./artifacts/name-v3`) and compare it, references included.
@@ -456,20 +462,26 @@ class Artifact:
         Raises `ChecksumError` where files are missing or modified. Files of which no hash is known are listed in
         the report's `unverifiable`, never counted as right.
         """
-        where = self.default_root() if root is None else root
-        report = ops_verify.verify(self._logged_context(), self._reader().pages, where)
+        report = self.verify_report(root)
         if not report.is_good:
             bad = [f"{p} (modified)" for p in report.modified] + [f"{p} (missing)" for p in report.missing]
             more = f" and {len(bad) - 5:,} more" if len(bad) > 5 else ""
             raise ChecksumError(
-                f"{os.fspath(where)} is not {self._label()}: {', '.join(bad[:5])}{more}; download() fetches them again"
+                f"{report.root} is not {self._label()}: {', '.join(bad[:5])}{more}; download() fetches them again"
             )
         return report
+
+    def verify_report(self, root: PathLike | None = None) -> VerifyReport:
+        """`verify` that returns what it found, good or bad."""
+        where = self.default_root() if root is None else root
+        return ops_verify.verify(self._logged_context(), self._reader().pages, where)
 
     def file(self, root: PathLike | None = None) -> str:
         """Download the one file of an artifact that has exactly one; returns its path."""
         if self.file_count != 1:
-            raise InvalidInputError(f"{self._label()} has {self.file_count:,} entries; file() is for exactly one")
+            raise InvalidInputError(
+                f"{self._label()} has {self.file_count:,} entries; file() is for exactly one"
+            )
         entry = next(self.entries())
         return f"{self.download(root)}/{entry.path}"
 
@@ -482,12 +494,12 @@ class Artifact:
         """
         return self.get_entry(path).open()
 
-    def diff(self, other: Artifact) -> Diff:
+    def diff(self, other: Artifact, path_prefix: str | None = None) -> Diff:
         """What changed from this version to `other`: pages of changes by path, and a `summary` that grows with them.
 
-        Reads only shards that differ.
+        `path_prefix` narrows it to one entry or folder. Reads only shards that differ.
         """
-        return compare.diff(self._reader(), other._reader())
+        return compare.diff(self._reader(), other._reader(), path_prefix.rstrip("/") if path_prefix else None)
 
     # -- versions and lineage ----------------------------------------------------------------------
 
@@ -529,7 +541,9 @@ class Artifact:
             remove_tags=tuple(t for t in row.tags if t not in tags),
         )
         if names.LATEST in patch.remove_aliases:
-            raise InvalidInputError("the alias 'latest' cannot be removed; logging or deleting a version moves it")
+            raise InvalidInputError(
+                "the alias 'latest' cannot be removed; logging or deleting a version moves it"
+            )
         self._read_row(context.catalog.update(row.key, patch))
         return self
 
@@ -559,7 +573,11 @@ class Artifact:
     def logged_by(self) -> RunRecord | None:
         """The run that logged this version first; None where it was logged outside of a run."""
         run_id = self._logged().created_by
-        return None if run_id is None else RunRecord(self._logged_context(), self._logged_context().catalog.run(run_id))
+        return (
+            None
+            if run_id is None
+            else RunRecord(self._logged_context(), self._logged_context().catalog.run(run_id))
+        )
 
     def used_by(self) -> list[RunRecord]:
         """The runs that used this version, oldest first."""
@@ -588,7 +606,9 @@ class Artifact:
 
     def _editable(self) -> Draft:
         if self._draft is None:
-            raise FinalizedError(f"{self._label()} is logged and cannot change; new_draft() gives an editable copy")
+            raise FinalizedError(
+                f"{self._label()} is logged and cannot change; new_draft() gives an editable copy"
+            )
         return self._draft
 
     def _request(

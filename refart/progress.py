@@ -63,7 +63,11 @@ class _PlainTask:
     def _write(self, end: str) -> None:
         of = f" of {self._total:,}" if self._total is not None else ""
         moved = f", {format_bytes(self._bytes)}" if self._bytes else ""
-        print(f"{self._label}: {self._count:,}{of} {self._unit}{moved}{end}", file=self._owner.stream, flush=True)
+        print(
+            f"{printable(self._label)}: {self._count:,}{of} {self._unit}{moved}{end}",
+            file=self._owner.stream,
+            flush=True,
+        )
 
 
 class Plain:
@@ -91,7 +95,7 @@ class Rich:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
@@ -99,7 +103,7 @@ class Rich:
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-            row = bars.add_task(label, total=total, moved="")
+            row = bars.add_task(printable(label), total=total, moved="")
             moved_bytes = 0
             lock = threading.Lock()
 
@@ -108,7 +112,9 @@ class Rich:
                     nonlocal moved_bytes
                     with lock:
                         moved_bytes += size_bytes
-                        bars.update(row, advance=count, moved=format_bytes(moved_bytes) if moved_bytes else "")
+                        bars.update(
+                            row, advance=count, moved=format_bytes(moved_bytes) if moved_bytes else ""
+                        )
 
             yield RichTask()
 
@@ -116,6 +122,15 @@ class Rich:
 def default_reporter() -> Reporter:
     """Bars where a person watches stderr, silence elsewhere (the CLI asks for `Plain` there)."""
     return Rich() if sys.stderr is not None and sys.stderr.isatty() else Silent()
+
+
+def printable(text: str) -> str:
+    """Text from outside as a terminal may show it: what is not printable (control characters, escape sequences,
+    marks that change the direction of writing) is written as `\\x1b`, `\\n`, `\\u202e`. For people: a backslash that
+    was there stays one."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def format_bytes(size_bytes: int) -> str:

@@ -101,7 +101,9 @@ class Run(RunRecord):
         `distributed_id` names the common effort (default: the run's group). The draft stays a draft.
         """
         artifact = self._as_draft(artifact_or_path, name, type)
-        request = replace(self._request(artifact, None, None), distributed_id=self._distributed(distributed_id))
+        request = replace(
+            self._request(artifact, None, None), distributed_id=self._distributed(distributed_id)
+        )
         ops_parts.put_part(self._context, artifact._editable(), request)
         return artifact
 
@@ -119,7 +121,9 @@ class Run(RunRecord):
         """
         artifact = self._as_draft(artifact_or_path, name, type)
         own = artifact._editable()
-        request = replace(self._request(artifact, aliases, None), distributed_id=self._distributed(distributed_id))
+        request = replace(
+            self._request(artifact, aliases, None), distributed_id=self._distributed(distributed_id)
+        )
         if len(own):
             ops_parts.put_part(self._context, own, request)
         merged = ops_parts.merge_parts(self._context, request, Draft)
@@ -150,7 +154,9 @@ class Run(RunRecord):
         self._context.catalog.record_use(self.id, artifact._logged().key, datetime.now(UTC))
         return artifact
 
-    def link_artifact(self, artifact: Artifact, target: str, aliases: Iterable[str] | None = None) -> Artifact:
+    def link_artifact(
+        self, artifact: Artifact, target: str, aliases: Iterable[str] | None = None
+    ) -> Artifact:
         """Make a version a version of another collection too, for example `registry/name`; logs a draft first."""
         if artifact.state == "draft":
             artifact = self.log_artifact(artifact)
@@ -178,12 +184,16 @@ class Run(RunRecord):
 
     # -- private -------------------------------------------------------------------------------------
 
-    def _as_draft(self, item: Artifact | str | os.PathLike[str], name: str | None, type: str | None) -> Artifact:
+    def _as_draft(
+        self, item: Artifact | str | os.PathLike[str], name: str | None, type: str | None
+    ) -> Artifact:
         if isinstance(item, Artifact):
             if name is not None and name != item.name:
                 raise InvalidInputError(f"the artifact is named {item.name!r}; name={name!r} contradicts it")
             if type is not None and type != item.type:
-                raise InvalidInputError(f"the artifact has the type {item.type!r}; type={type!r} contradicts it")
+                raise InvalidInputError(
+                    f"the artifact has the type {item.type!r}; type={type!r} contradicts it"
+                )
             return item
         return draft_of(self._context, self.project, os.fspath(item), name, type)
 
@@ -192,7 +202,9 @@ class Run(RunRecord):
         self._check_workspace(artifact)
         row = artifact._logged()
         if row.key.project != request.project:
-            raise ConflictError(f"{artifact.qualified_name} belongs to another project; link_artifact makes it known here")
+            raise ConflictError(
+                f"{artifact.qualified_name} belongs to another project; link_artifact makes it known here"
+            )
         return artifact._adopt(self._context, ops_commit.log_again(self._context, row, request))
 
     def _request(
@@ -218,15 +230,34 @@ class Run(RunRecord):
     def _check_workspace(self, artifact: Artifact) -> None:
         other = artifact._context
         if other is not None and other.url != self._context.url:
-            raise ConflictError(f"{artifact!r} belongs to the workspace {other.url}, this run to {self._context.url}")
+            raise ConflictError(
+                f"{artifact!r} belongs to the workspace {other.url}, this run to {self._context.url}"
+            )
+
+
+def new_draft(
+    context: Context,
+    project: str,
+    name: str,
+    type: str | None,
+    *,
+    description: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Artifact:
+    """An empty draft that reads with the settings of `context`, of the type that its collection has."""
+    if type is None:
+        known = context.catalog.collection(
+            names.check_name(project, "project"), names.check_name(name, "artifact name")
+        )
+        type = known.type if known is not None else DEFAULT_TYPE
+    artifact = Artifact(name, type, description, metadata)
+    artifact._local = context.local
+    return artifact
 
 
 def draft_of(context: Context, project: str, source: str, name: str | None, type: str | None) -> Artifact:
     """A draft of what lies at a local path (managed files) or a URI (references), named after it by default."""
-    chosen = name if name is not None else default_name(source)
-    known = context.catalog.collection(project, names.check_name(chosen, "artifact name"))
-    artifact = Artifact(chosen, type or (known.type if known is not None else DEFAULT_TYPE))
-    artifact._local = context.local
+    artifact = new_draft(context, project, name if name is not None else default_name(source), type)
     if names.uri_scheme(source) is not None:
         artifact.add_reference(source)
     elif os.path.isdir(os.path.expanduser(source)):  # noqa: PTH112, PTH111 - Path would normalise the user's text
@@ -241,7 +272,9 @@ def default_name(source: str) -> str:
     last = source.split("?", 1)[0].rstrip("/").rpartition("/")[2] or "data"
     if names.uri_scheme(source) is None:
         last = os.path.basename(os.path.abspath(os.path.expanduser(source))) or "data"  # noqa: PTH100, PTH111, PTH119
-    clean = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in last)[: names.MAX_NAME_CHARS]
+    clean = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in last)[
+        : names.MAX_NAME_CHARS
+    ]
     return clean if clean.strip(".") else "data"
 
 
@@ -280,7 +313,9 @@ class _ActiveRuns:
                 self._hooked = True
                 previous = sys.excepthook
 
-                def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+                def hook(
+                    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+                ) -> None:
                     self._died = True
                     previous(kind, error, trace)
 

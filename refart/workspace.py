@@ -16,10 +16,11 @@ from refart.catalog.base import AuditRow, CollectionRow, VersionFilter
 from refart.catalog.sql import open_catalog
 from refart.config import load
 from refart.context import Context
-from refart.errors import InvalidInputError
+from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError
 from refart.local import local_side
-from refart.run import Run, current_user
-from refart.store import Store
+from refart.progress import Reporter
+from refart.run import Run, current_user, new_draft
+from refart.store import open_store
 
 _STORE_SETTING = "store_url"
 
@@ -34,7 +35,14 @@ class Workspace:
         self._context = context
 
     @classmethod
-    def open(cls, url: str | os.PathLike[str] | None = None, *, store: str | None = None, create: bool = True) -> Workspace:
+    def open(
+        cls,
+        url: str | os.PathLike[str] | None = None,
+        *,
+        store: str | None = None,
+        create: bool = True,
+        reporter: Reporter | None = None,
+    ) -> Workspace:
         """Open the workspace at `url`.
 
         - a folder: SQLite and a store inside, nothing to start. The default is the user's data folder.
@@ -42,10 +50,14 @@ class Workspace:
           `s3://bucket/refart`. The first opening records it in the catalog, later ones need not name it.
 
         `REFART_URL` and `url` in `config.toml` name the default. With `create=False`, a workspace that does not
-        exist is `NotFoundError`. Raises `CatalogError`, `StoreError`, `PermissionDeniedError`, `FormatError` (written by
+        exist is `NotFoundError`. `reporter` shows the progress of long work (default: bars on a terminal, else
+        nothing). Raises `CatalogError`, `StoreError`, `PermissionDeniedError`, `FormatError` (written by
         a newer refart), `InvalidInputError` (a URL of another kind, or a second store for one catalog).
         """
-        return cls(_open_context(os.fspath(url) if url is not None else None, store, create=create))
+        context = _open_context(os.fspath(url) if url is not None else None, store, create=create)
+        if reporter is not None:
+            context = replace(context, local=replace(context.local, reporter=reporter))
+        return cls(context)
 
     @property
     def url(self) -> str:
@@ -77,6 +89,19 @@ class Workspace:
         """Begin a run in this workspace; see `refart.init`."""
         chosen = project if project is not None else self._context.local.config.project
         return Run(self._context, chosen, job_type=job_type, name=name, config=config, tags=tags, group=group)
+
+    def draft(
+        self,
+        name: str,
+        type: str | None = None,
+        *,
+        project: str | None = None,
+        description: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Artifact:
+        """A draft to be logged here: `type` defaults to that of the collection, else `dataset`."""
+        chosen = project if project is not None else self._context.local.config.project
+        return new_draft(self._context, chosen, name, type, description=description, metadata=metadata)
 
     # -- questions -----------------------------------------------------------------------------------
 
@@ -126,7 +151,9 @@ class Workspace:
         """Runs, newest first."""
         return [RunRecord(self._context, row) for row in self._context.catalog.runs(project, limit=limit)]
 
-    def audit(self, project: str | None = None, subject: str | None = None, *, limit: int = 100) -> list[AuditRow]:
+    def audit(
+        self, project: str | None = None, subject: str | None = None, *, limit: int = 100
+    ) -> list[AuditRow]:
         """Who changed what, newest first; `subject` is `project/name:v3`."""
         return self._context.catalog.audit(project, subject, limit=limit)
 
@@ -201,7 +228,10 @@ def _open_context(url: str | None, store_url: str | None, *, create: bool) -> Co
     if scheme is None or scheme == "file":
         folder = Path(chosen.removeprefix("file://")).expanduser().absolute()
         if store_url is not None:
-            raise InvalidInputError(f"the workspace {folder} keeps its bytes inside; store= is for postgresql://")
+            raise InvalidInputError(
+                f"the workspace {folder} keeps its bytes inside; store= is for postgresql://"
+            )
+        _make_folder(folder, create=create)
         catalog = open_catalog(folder / "catalog.sqlite", create=create)
         shown, bytes_url = str(folder), str(folder / "store")
     elif scheme in ("postgresql", "postgres", "postgresql+psycopg"):
@@ -217,11 +247,24 @@ def _open_context(url: str | None, store_url: str | None, *, create: bool) -> Co
             f"a workspace is a folder or postgresql://…, not {scheme}://; references to {scheme}:// belong into an artifact"
         )
     try:
-        store = Store.open(bytes_url, config.options_for(bytes_url), create=create)
+        store = open_store(bytes_url, config.options_for(bytes_url), create=create)
     except BaseException:
         catalog.close()
         raise
     return Context(url=shown, local=local_side(config), catalog=catalog, store=store, actor=current_user())
+
+
+def _make_folder(folder: Path, *, create: bool) -> None:
+    if not create and not (folder / "catalog.sqlite").exists():
+        raise NotFoundError(f"there is no refart workspace in {folder}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InvalidInputError(
+            f"the workspace {folder} is a file, or lies below one; name a folder"
+        ) from None
+    except PermissionError as error:
+        raise PermissionDeniedError(f"cannot make the workspace {folder}: {error.strerror}") from None
 
 
 def _recorded_store(catalog: Any, wanted: str | None, shown: str) -> str:
@@ -239,5 +282,7 @@ def _recorded_store(catalog: Any, wanted: str | None, shown: str) -> str:
             )
         known = catalog.put_setting(_STORE_SETTING, wanted)
     if wanted is not None and wanted.rstrip("/") != known.rstrip("/"):
-        raise InvalidInputError(f"the workspace {shown} keeps its bytes in {known}, not in {wanted}; drop store=")
+        raise InvalidInputError(
+            f"the workspace {shown} keeps its bytes in {known}, not in {wanted}; drop store="
+        )
     return str(known)

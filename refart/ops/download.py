@@ -43,6 +43,8 @@ class DownloadReport:
     """Paths of which nothing confirms the bytes: no hash, no pin, no ETag."""
     confirmed_by_server: int = 0
     """Files confirmed by pin or ETag only, since no hash of the bytes was recorded."""
+    removed: list[str] = field(default_factory=list)
+    """Paths of files under the root that were no entries and were removed on request."""
 
 
 def download(
@@ -177,7 +179,9 @@ class _Fetcher:
         with target.open("rb") as file:
             while chunk := file.read(1 << 20):
                 hasher.update(chunk)
-        right = hasher.content_id(algo) == (f"sha256:{expected}" if expected is not None else entry.content_id)
+        right = hasher.content_id(algo) == (
+            f"sha256:{expected}" if expected is not None else entry.content_id
+        )
         if right:
             self._learn(entry, hasher.content_id().removeprefix("sha256:"))
         return right
@@ -218,21 +222,28 @@ class _Fetcher:
         return _Outcome(entry.path, result, moved_bytes, rung, receipt)
 
 
-def prune(root: str | os.PathLike[str], pages: Iterable[Page]) -> list[str]:
-    """Remove every file under `root` that is not a path of `pages`; returns what was removed, sorted."""
-    folder = targets.open_root(root)
-    removed = foreign_files(root, pages)
-    for path in removed:
+def prune(
+    root: str | os.PathLike[str], pages: Iterable[Page], confirm: Callable[[list[str]], bool]
+) -> list[str]:
+    """Remove the files under `root` that are not a path of `pages`; returns what was removed, sorted.
+
+    `confirm` is shown the sorted paths and may decline; exactly what it was shown is removed. See `check_prunable`.
+    """
+    folder = check_prunable(root)
+    foreign = targets.not_in(folder.walk(), pages)
+    if not foreign or not confirm(foreign):
+        return []
+    for path in foreign:
         Path(folder.path_of(path)).unlink(missing_ok=True)
     folder.remove_empty_folders()
-    return removed
+    return foreign
 
 
-def foreign_files(root: str | os.PathLike[str], pages: Iterable[Page]) -> list[str]:
-    """Paths of the files under `root` that are not paths of `pages`, sorted: what `prune` would remove.
+def check_prunable(root: str | os.PathLike[str]) -> targets.Root:
+    """Open a root under which files may be removed.
 
-    Raises `InvalidInputError` where the root is the home folder, the current folder or above one of them.
+    Raises `InvalidInputError` where it is the home folder, the current folder or above one of them.
     """
     folder = targets.open_root(root)
     targets.refuse_precious(folder)
-    return targets.not_in(folder.walk(), pages)
+    return folder
