@@ -1,7 +1,7 @@
 """The protocol of a source: where referenced bytes lie, and how they are listed, pinned and read.
 
-A source knows URIs, pages and entries; it knows no artifact, catalog or store. One instance serves one scheme and
-one set of storage options, for any number of threads.
+A source knows URIs, pages and entries; it knows no artifact, catalog or store. One instance serves one scheme
+and one set of storage options, for any number of threads.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ class Fetched:
 class Scan:
     """What a URI turned out to be, and its pages.
 
-    `pages` yields pages whose paths are relative to the URI, made by `names.path_from_key`; a single object has its
-    base name as path. Order is the source's own; nothing is sorted, filtered or deduplicated here. Pages are lazy:
-    errors (`NotFoundError`, `PermissionDeniedError`, `SourceError`) may come while they are taken.
+    `pages` yields pages whose paths are relative to the URI, made by `names.path_from_key`; a single object
+    has its base name as path. Order is the source's own; nothing is sorted, filtered or deduplicated here.
+    Pages are lazy: errors (`NotFoundError`, `PermissionDeniedError`, `SourceError`) may come while they are
+    taken.
     """
 
     is_object: bool
@@ -56,28 +57,28 @@ class Source(Protocol):
     def scan(self, uri: str, *, identify: bool = True, on_page: Callable[[int], None] | None = None) -> Scan:
         """List the object or prefix at `uri`.
 
-        `identify=False` records the content id `none` and reads no bytes to find one; pins are recorded all the
-        same. A prefix covers whole path components (`s3://b/data` never covers `data2/`). Folder markers are not
-        entries, empty objects are. An empty prefix gives no pages; that is for the caller to judge. `on_page` is
-        told the number of objects of each listed page (progress).
+        `identify=False` records the content id `none` and reads no bytes to find one; pins are recorded all
+        the same. A prefix covers whole path components (`s3://b/data` never covers `data2/`). Folder markers
+        are not entries, empty objects are. An empty prefix gives no pages; that is for the caller to judge.
+        `on_page` is told the number of objects of each listed page (progress).
 
         Raises `NotFoundError` for a bucket or folder that does not exist, `PermissionDeniedError`,
         `InvalidInputError` for a URI this source cannot read, `SourceError` otherwise.
         """
 
     def stat(self, uri: str) -> Entry | None:
-        """The current object at exactly this stored URI (content id and pin as `scan` gives them), or None."""
+        """The current object at exactly this URI (content id and pin as `scan` gives them), or None."""
 
     def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:
         """Stream the bytes of a reference, pinned.
 
         The pin is tried first. If that generation is gone, the current object is used where it still has the
-        recorded content id, or where the recorded id is a hash of the bytes (`held="current"`: the caller must then
-        compare the hash). One request where the pin holds.
+        recorded content id, or where the recorded id is a hash of the bytes (`held="current"`: the caller
+        must then compare the hash). One request where the pin holds.
 
         Raises `ReferenceChangedError` (entry, URI, expected, found), `ReferenceMissingError`,
         `PermissionDeniedError`, `SourceError`.
         """
 
     def open(self, entry: Entry) -> BinaryIO:
-        """A seekable, read-only stream of the same bytes that `fetch` gives; ranged reads hold the same pin."""
+        """A seekable, read-only stream of the bytes that `fetch` gives; ranged reads hold the same pin."""

@@ -1,7 +1,7 @@
 """What every source does: one behaviour suite, run for each source by subclassing `SourceSuite`.
 
-A subclass gives two fixtures, `source` and `place`, and declares what its kind of storage can do. A `Place` writes
-and deletes objects without the code under test.
+A subclass gives two fixtures, `source` and `place`, and declares what its kind of storage can do. A `Place`
+writes and deletes objects without the code under test.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Place(Protocol):
     """Where a test puts its objects: a bucket, a folder."""
 
     uri: str
-    """Without a slash at the end; the object `key` lies at `f"{uri}/{key}"`."""
+    """Without a slash at the end; the object `key` lies at `f"{uri}/{key}"`. Empty when a test begins."""
 
     def put(self, key: str, data: bytes) -> object: ...
 
@@ -61,7 +61,8 @@ class SourceSuite:
     """The rung of the ladder that a scan with `identify=True` gives."""
 
     missing_prefix_is_error: ClassVar[bool]
-    """A folder that does not exist is a `NotFoundError` (an object store cannot tell it from an empty prefix)."""
+    """A folder that does not exist is a `NotFoundError` (an object store cannot tell it from an empty
+    prefix)."""
 
     has_folder_markers: ClassVar[bool] = False
     """`folder/` can be an object of its own."""
@@ -98,7 +99,8 @@ class SourceSuite:
     def place(self) -> Place:
         raise NotImplementedError
 
-    # -- scan -------------------------------------------------------------------------------------------------
+    # -- scan
+    # -------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("end", ["", "/"])
     def test_a_prefix_gives_every_object_below_it(self, source: Source, place: Place, end: str) -> None:
@@ -175,9 +177,15 @@ class SourceSuite:
             assert read(source, entry) == key.encode()
             current = source.stat(entry.uri or "")
             assert current is not None
-            assert (current.size, current.content_id, current.pin) == (entry.size, entry.content_id, entry.pin)
+            assert (current.size, current.content_id, current.pin) == (
+                entry.size,
+                entry.content_id,
+                entry.pin,
+            )
 
-    @pytest.mark.parametrize("key", ["hash#tag", "question?mark=1", "per%cent", "plus+plus", "with space", "%2F"])
+    @pytest.mark.parametrize(
+        "key", ["hash#tag", "question?mark=1", "per%cent", "plus+plus", "with space", "%2F"]
+    )
     def test_an_odd_key_alone_is_an_object(self, source: Source, place: Place, key: str) -> None:
         place.put(f"odd/{key}", b"odd")
         [entry] = listed(source, f"{place.uri}/odd/{key}").values()
@@ -205,7 +213,8 @@ class SourceSuite:
         rows = sum(page.num_rows for page in source.scan(f"{place.uri}/d", on_page=counts.append).pages)
         assert sum(counts) == rows == 7
 
-    # -- stat -------------------------------------------------------------------------------------------------
+    # -- stat
+    # -------------------------------------------------------------------------------------------------
 
     def test_stat_says_what_scan_says(self, source: Source, place: Place) -> None:
         place.put("d/a", b"bytes")
@@ -216,7 +225,8 @@ class SourceSuite:
         place.put("d/a", b"bytes")
         assert source.stat(f"{place.uri}/d/b") is None
 
-    # -- fetch ------------------------------------------------------------------------------------------------
+    # -- fetch
+    # ------------------------------------------------------------------------------------------------
 
     def logged(self, source: Source, place: Place, data: bytes = b"logged") -> Entry:
         place.put("d/a", data)
@@ -240,7 +250,9 @@ class SourceSuite:
             pass
         assert len(read(source, entry)) == 3_000_000
 
-    def test_an_overwritten_object_is_never_taken_for_the_logged_one(self, source: Source, place: Place) -> None:
+    def test_an_overwritten_object_is_never_taken_for_the_logged_one(
+        self, source: Source, place: Place
+    ) -> None:
         entry = self.logged(source, place)
         place.put("d/a", b"newer!")
         if self.keeps_versions:
@@ -287,7 +299,8 @@ class SourceSuite:
             read_back = dict(zip(found, pool.map(lambda e: read(source, e), found.values()), strict=True))
         assert read_back == {str(n): b"%d" % n * 100 for n in range(24)}
 
-    # -- open -------------------------------------------------------------------------------------------------
+    # -- open
+    # -------------------------------------------------------------------------------------------------
 
     def test_open_is_a_seekable_read_only_stream(self, source: Source, place: Place) -> None:
         data = bytes(n * 7 % 251 for n in range(300_000))

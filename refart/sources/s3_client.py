@@ -1,0 +1,223 @@
+"""Requests to S3 by botocore: storage options, one client per environment, and errors in refart's words.
+
+botocore and not aiobotocore (s3fs): its clients serve many threads, and `moto.mock_aws` can stand in for
+them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any, Final
+
+import botocore.session
+from botocore import UNSIGNED, xform_name
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSLError,
+    SSOError,
+    TokenRetrievalError,
+)
+
+from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
+
+READ_OPTIONS: Final = frozenset(
+    {"key", "secret", "token", "username", "password", "profile", "anon", "endpoint_url", "use_ssl"}
+    | {"client_kwargs", "config_kwargs", "requester_pays", "s3_additional_kwargs"}
+)
+"""The options of s3fs that say how to reach a bucket; here they mean what they mean there."""
+
+STORE_OPTIONS: Final = frozenset(
+    {"default_block_size", "default_fill_cache", "default_cache_type", "version_aware", "cache_regions"}
+    | {"max_concurrency", "fixed_upload_size", "local_expiry_check", "asynchronous", "loop", "session"}
+    | {"use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache"}
+)
+"""The options of s3fs that only tune its own files and caches. A store under the same prefix may need them;
+reading references has no use for them."""
+
+MAX_CONNECTIONS: Final = 256
+"""Of connections kept open. They are made as threads need them, so this is no cost, only never too few."""
+
+LISTINGS: Final = ("ListObjectsV2", "ListObjectVersions")
+
+ErrorKind = type[NotFoundError] | type[PermissionDeniedError] | type[InvalidInputError] | type[SourceError]
+
+# Amazon S3 API reference, "Error responses". A HEAD has no body and so only its status for a code.
+ERRORS: Final[Mapping[str, tuple[ErrorKind, str]]] = {
+    "NoSuchBucket": (NotFoundError, "the bucket does not exist"),
+    "NoSuchKey": (NotFoundError, "the object does not exist"),
+    "NoSuchVersion": (NotFoundError, "that version does not exist"),
+    "404": (NotFoundError, "the bucket or object does not exist"),
+    "AccessDenied": (PermissionDeniedError, "access is denied"),
+    "AllAccessDisabled": (PermissionDeniedError, "access is denied"),
+    "403": (PermissionDeniedError, "access is denied"),
+    "401": (PermissionDeniedError, "access is denied"),
+    "ExpiredToken": (PermissionDeniedError, "the credentials have expired"),
+    "InvalidToken": (PermissionDeniedError, "the credentials are not valid"),
+    "InvalidAccessKeyId": (PermissionDeniedError, "the credentials are not valid"),
+    "SignatureDoesNotMatch": (PermissionDeniedError, "the credentials are not valid"),
+    "RequestTimeTooSkewed": (PermissionDeniedError, "the clock of this machine is wrong"),
+    "InvalidObjectState": (SourceError, "the object is archived: restore it in S3 first"),
+    "InvalidBucketName": (InvalidInputError, "that is not a bucket name"),
+    "KeyTooLongError": (InvalidInputError, "the key is longer than S3 allows"),
+}
+
+TRANSIENT: Final = frozenset(
+    {"SlowDown", "RequestTimeout", "RequestTimeoutException", "Throttling", "InternalError", "408", "429"}
+)
+
+# What servers answer, in sets by what follows from it. A HEAD has its status only.
+DENIED: Final = frozenset({"AccessDenied", "AllAccessDisabled", "403"})
+UNSUPPORTED: Final = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
+MISSING: Final = frozenset({"NoSuchKey", "NoSuchBucket", "NotFound", "404"})
+GONE: Final = MISSING | {"NoSuchVersion", "MethodNotAllowed", "405", "InvalidArgument", "400"}
+"""A version that cannot be had: purged, a delete marker (405), or no id that this bucket ever gave (400)."""
+CHANGED: Final = frozenset({"PreconditionFailed", "412", "InvalidRange", "416"})
+
+_SECRET = re.compile(r"signature|credential|secret|token=|x-amz-|\b(AKIA|ASIA)[A-Z0-9]{8}", re.IGNORECASE)
+
+
+class S3Client:
+    """A botocore client made from storage options when it is first needed.
+
+    It is made again when the process forks (sockets must not be shared) or its `AWS_…` environment changes:
+    so a long-lived source follows rotated credentials, and one that outlives `moto.mock_aws` neither sends
+    the mock's credentials to a real server nor keeps what it learnt from the mock.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        unknown = sorted(set(options) - READ_OPTIONS - STORE_OPTIONS)
+        if unknown:
+            raise InvalidInputError(
+                f"storage option {unknown[0]!r} is not one of s3://: {', '.join(sorted(READ_OPTIONS))}"
+            )
+        self._options = dict(options)
+        self._lock = threading.Lock()
+        self._made_in: tuple[object, ...] = ()
+        self._client: Any = None
+        self._learnt: dict[str, bool] = {}
+        self._extra = dict(options.get("s3_additional_kwargs") or {})
+        if options.get("requester_pays"):
+            self._extra["RequestPayer"] = "requester"
+
+    def call(self, operation: str, what: str, **parameters: Any) -> dict[str, Any]:
+        """Send one request (`operation` in the words of the S3 API) and return botocore's response.
+
+        Listings come unparsed: their bytes stand under `RawBody`. `what` begins the message of an error.
+        Raises the error of `refart.errors` that fits; `code_of` tells what the server called it.
+        """
+        try:
+            client = self._current()[0]
+            shape = client.meta.service_model.operation_model(operation).input_shape
+            extra = {name: value for name, value in self._extra.items() if name in shape.members}
+            response: dict[str, Any] = getattr(client, xform_name(operation))(**{**extra, **parameters})
+        except (ClientError, BotoCoreError) as error:
+            raise translated(error, what) from error
+        return response
+
+    def learnt(self) -> dict[str, bool]:
+        """What a source learnt about buckets through this client; forgotten with it."""
+        return self._current()[1]
+
+    def _current(self) -> tuple[Any, dict[str, bool]]:
+        here = (os.getpid(), *sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_")))
+        with self._lock:
+            if here != self._made_in:
+                self._client, self._learnt = _make(self._options), {}
+                self._made_in = here
+            return self._client, self._learnt
+
+
+def _make(options: Mapping[str, Any]) -> Any:
+    session = botocore.session.Session(profile=options.get("profile"))
+    settings: dict[str, Any] = {
+        "max_pool_connections": MAX_CONNECTIONS,
+        # Whole reads ask for a checksum themselves; some servers answer ranges with that of the whole object.
+        "response_checksum_validation": "when_required",
+    }
+    if options.get("anon"):
+        settings["signature_version"] = UNSIGNED
+    settings.update(options.get("config_kwargs") or {})
+    given = {
+        "aws_access_key_id": options.get("key") or options.get("username"),
+        "aws_secret_access_key": options.get("secret") or options.get("password"),
+        "aws_session_token": options.get("token"),
+        "endpoint_url": options.get("endpoint_url"),
+        "use_ssl": options.get("use_ssl"),
+    }
+    arguments = {name: value for name, value in given.items() if value is not None}
+    arguments.update(options.get("client_kwargs") or {})
+    try:
+        client = session.create_client("s3", **{"config": Config(**settings), **arguments})
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"the storage options of s3:// are not usable: {_harmless(str(error))}"
+        ) from error
+    for listing in LISTINGS:
+        client.meta.events.register(f"before-parse.s3.{listing}", _leave_unparsed)
+    return client
+
+
+def _leave_unparsed(
+    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
+) -> None:
+    """Take the body of a successful listing away before botocore parses it.
+
+    `before-parse` is the event by which botocore's own handlers amend responses; its first handler has
+    already turned an error inside a 200 into a 500. Error bodies stay, for botocore to parse and to retry on.
+    """
+    if response_dict["status_code"] == 200:
+        customized_response_dict["RawBody"] = response_dict["body"]
+        response_dict["body"] = b""
+
+
+def code_of(error: RefartError) -> str:
+    """What the server called the error: S3's code, the HTTP status where it sent none, `""` where it said
+    nothing."""
+    cause = error.__cause__
+    return str(cause.response.get("Error", {}).get("Code", "")) if isinstance(cause, ClientError) else ""
+
+
+def translated(error: Exception, what: str) -> RefartError:
+    """The error of `refart.errors` for what botocore raised; never shows credentials, signatures, headers."""
+    if isinstance(error, ClientError):
+        return _answered(error, what)
+    name = type(error).__name__
+    if isinstance(error, NoCredentialsError):
+        return PermissionDeniedError(
+            f"{what}: no AWS credentials were found; configure them, or set anon = true for a public bucket"
+        )
+    if isinstance(error, (PartialCredentialsError, CredentialRetrievalError, SSOError, TokenRetrievalError)):
+        return PermissionDeniedError(f"{what}: the AWS credentials cannot be used ({name})")
+    if isinstance(error, SSLError):
+        return SourceError(f"{what}: the server's certificate was not accepted ({name})")
+    if isinstance(error, (ConnectionError, HTTPClientError, IncompleteReadError)):
+        return SourceError(f"{what}: the server cannot be reached or hung up ({name})", transient=True)
+    return InvalidInputError(f"{what}: {_harmless(str(error)) or name}")
+
+
+def _answered(error: ClientError, what: str) -> RefartError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    kind, meaning = ERRORS.get(code) or ERRORS.get(str(status)) or (SourceError, "the server refused")
+    said = _harmless(str(error.response.get("Error", {}).get("Message", "")))
+    answer = f"{error.operation_name} was answered {code or status}{': ' if said else ''}{said}"
+    message = f"{what}: {meaning} ({answer})"
+    if kind is SourceError:
+        return SourceError(message, transient=code in TRANSIENT or (status >= 500 and status != 501))
+    return kind(message)
+
+
+def _harmless(text: str) -> str:
+    """A server's or botocore's sentence, bounded, and left out where it might repeat something secret."""
+    return "" if _SECRET.search(text) else " ".join(text.split())[:200]
