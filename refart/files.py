@@ -1,0 +1,123 @@
+"""Local files: read with clear errors, hashed while they are copied, placed whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
+
+CHUNK_BYTES: Final = 1 << 20  # 1 MiB: hashing releases the GIL, and a chunk stays in the processor's cache
+NEW_FILE: Final = 0o666
+READ_ONLY: Final = 0o444
+
+StrPath: TypeAlias = str | os.PathLike[str]
+
+
+def reading_error(error: OSError, path: StrPath) -> RefartError:
+    """What an error of the operating system says about a file or folder that a person named for reading."""
+    shown = repr(os.fspath(path))
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return NotFoundError(f"{shown} does not exist")
+    if isinstance(error, PermissionError):
+        return PermissionDeniedError(f"{shown} cannot be read: permission denied; get read access to it")
+    if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR, errno.ENXIO):
+        return InvalidInputError(f"{shown} cannot be read as a file: {error.strerror}")
+    return SourceError(f"{shown} cannot be read: {error.strerror or error}")
+
+
+def open_for_reading(path: StrPath) -> BinaryIO:
+    """The file, unbuffered. Raises what `reading_error` makes of the failure."""
+    try:
+        return Path(path).open("rb", buffering=0)
+    except OSError as error:
+        raise reading_error(error, path) from error
+
+
+def chunks(file: BinaryIO) -> Iterator[bytes]:
+    """The rest of an open file; a failing read raises what `reading_error` makes of it."""
+    while True:
+        try:
+            chunk = file.read(CHUNK_BYTES)
+        except OSError as error:
+            raise reading_error(error, file.name) from error
+        if not chunk:
+            return
+        yield chunk
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """The SHA-256 (hex) of the rest of an open file."""
+    digest = hashlib.sha256()
+    for chunk in chunks(file):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def copy_hashed(source: BinaryIO, target: BinaryIO) -> str:
+    """Copy the rest of `source`; returns the SHA-256 (hex) of what was written.
+
+    A failing write raises `OSError` as it is: only the caller knows what `target` stands for.
+    """
+    digest = hashlib.sha256()
+    for chunk in chunks(source):
+        target.write(chunk)
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def temporary_name(folder: StrPath) -> str:
+    """A path in `folder` that nobody uses. Short, so that it fits where any other name does."""
+    return os.path.join(folder, f".refart-{secrets.token_hex(8)}.tmp")
+
+
+@contextmanager
+def temporary_file(folder: StrPath, *, mode: int = NEW_FILE) -> Iterator[BinaryIO]:
+    """A new file in `folder`, open for writing; its path is its `name`.
+
+    To keep it, link or rename it before leaving: on leaving, whatever bears the temporary name is removed.
+    `mode` is subject to the umask; the open file can be written even where `mode` is read-only.
+    """
+    path = temporary_name(folder)
+    try:
+        with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            yield file
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def sync(file: BinaryIO) -> None:
+    """Return only when the bytes written so far would survive a power failure."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(path: StrPath) -> None:
+    """Return only when the names in a folder would survive a power failure (where the system can tell)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def backdate(path: StrPath) -> None:
+    """Give a file that refart placed a modified time at a whole second in the past.
+
+    The clock behind modified times stands still for milliseconds, so that an edit right after the file was
+    placed could leave its time as it was. With this every later edit changes it, on file systems that keep
+    whole seconds too.
+    """
+    second = int(time.time()) - 3
+    os.utime(path, (second, second))

@@ -1,0 +1,117 @@
+"""A small SQLite file on this machine that may vanish at any time: it only saves work, and never fails it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+BUSY_TIMEOUT_S: Final = 5.0
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+Result = TypeVar("Result")
+
+
+class LocalDb:
+    """One SQLite file for all threads of a process, beside other processes (WAL; writers wait up to 5 s).
+
+    Opened on first use. A damaged file is replaced by an empty one; where it cannot be opened, read or
+    written (a read-only home, a full disk, a lock held too long), work gets its default instead of an error.
+    A file whose tables changed their meaning needs another name.
+    """
+
+    def __init__(self, path: Path, schema: str) -> None:
+        """`schema` is run on every opening: `CREATE … IF NOT EXISTS`."""
+        self.path = path
+        self._schema = schema
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._close: Callable[[], object] = lambda: None
+        self._pid = os.getpid()
+
+    def read(self, work: Callable[[sqlite3.Connection], Result], default: Result) -> Result:
+        """The result of `work`, or `default` where the file is of no use."""
+        return self._run("BEGIN", work, default)
+
+    def write(self, work: Callable[[sqlite3.Connection], Result], default: Result) -> Result:
+        """Like `read`, in a transaction that holds the write lock from its start; an error rolls it back."""
+        return self._run("BEGIN IMMEDIATE", work, default)
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop()
+
+    def _run(self, begin: str, work: Callable[[sqlite3.Connection], Result], default: Result) -> Result:
+        if self._pid != os.getpid():
+            self._forget_parent()
+        with self._lock:
+            for _ in range(2):
+                try:
+                    return self._transact(begin, work)
+                except sqlite3.Error as error:
+                    if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+                        return default
+                    self._drop()
+                    if not self._remove():
+                        return default
+                except OSError:
+                    return default
+            return default
+
+    def _transact(self, begin: str, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        connection = self._connection or self._connect()
+        connection.execute(begin)
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            # In WAL mode, NORMAL syncs at checkpoints only: a power failure may lose the last rows, no more.
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.executescript(self._schema)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        self._close = weakref.finalize(self, connection.close)
+        return connection
+
+    def _drop(self) -> None:
+        self._close()
+        self._connection = None
+
+    def _remove(self) -> bool:
+        for suffix in ("", "-wal", "-shm"):
+            try:
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            except OSError:
+                return False
+        return True
+
+    def _forget_parent(self) -> None:
+        """After a fork: the connection (and perhaps the lock) belong to the parent; leave them alone."""
+        self._lock = threading.Lock()
+        _of_parents.append(self._connection)
+        if isinstance(self._close, weakref.finalize):
+            self._close.detach()
+        self._connection = None
+        self._pid = os.getpid()
+
+
+_of_parents: list[sqlite3.Connection | None] = []
