@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from weakref import finalize
 
 from refart import names
-from refart.catalog.base import Committed, Patch, RunRow, VersionFilter, VersionKey, VersionRow
+from refart.catalog.base import Committed, ManifestInfo, Patch, RunRow, VersionFilter, VersionKey, VersionRow
 from refart.context import Context, Local
 from refart.entries import Entry, entries_of
 from refart.errors import ChecksumError, ConflictError, FinalizedError, InvalidInputError, NotFoundError
@@ -125,7 +125,7 @@ class Artifact:
         self._row: VersionRow | None = None
         self._created = False
         self._manifest: Manifest | None = None
-        self._built: tuple[int, Any] | None = None
+        self._built: tuple[int, ManifestInfo] | None = None
         self._inputs: tuple[VersionKey, ...] = ()
         self._staging: Path | None = None
 
@@ -641,7 +641,7 @@ class Artifact:
     def _pages(self, prefix: str | None = None) -> Iterator[Any]:
         return self._draft.pages(prefix) if self._draft is not None else self._reader().pages(prefix)
 
-    def _info(self) -> Any:
+    def _info(self) -> ManifestInfo:
         """Digests and counts: recorded, or computed from the draft once a revision."""
         if self._row is not None:
             return self._row.manifest

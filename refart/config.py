@@ -104,7 +104,9 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         try:
             result = int(value)
         except (TypeError, ValueError):
-            raise InvalidInputError(f"{variable} (or {key} in {path}) must be a whole number, not {value!r}") from None
+            raise InvalidInputError(
+                f"{variable} (or {key} in {path}) must be a whole number, not {value!r}"
+            ) from None
         if result < least:
             raise InvalidInputError(f"{variable} (or {key} in {path}) must be at least {least}, not {result}")
         return result

@@ -8,7 +8,8 @@ A *page* is a `pyarrow.RecordBatch` of at most `PAGE_ROWS` rows with exactly `SC
 | `size`       | int64   | bytes; null where the source cannot tell                                                |
 | `content_id` | string  | `algo:value`, see `checksums`                                                           |
 | `uri`        | string  | the locator of a reference; null for a managed file (its bytes are in the store)        |
-| `pin`        | string  | `version:ID`, `generation:N` or `etag:TAG`: selects the exact object; null where nothing does, or where the content id is itself the ETag to ask for |
+| `pin`        | string  | `version:ID`, `generation:N` or `etag:TAG`: selects the exact object; null where nothing |
+|              |         | does, or where the content id is itself the ETag to ask for                             |
 
 Bulk work carries pages. An `Entry` exists only when a person asks for one, or for the moment its bytes move.
 """
@@ -100,7 +101,8 @@ def check_page(page: Page, origin: str) -> Page:
     _reject(page, wrong, origin, "content_id", "is not algo:value")
     _reject(page, pc.less(size, 0), origin, "size", "is negative")
     wrong = pc.or_(
-        pc.invert(pc.match_substring_regex(pin, PIN_PATTERN)), pc.greater(pc.binary_length(pin), MAX_PIN_BYTES)
+        pc.invert(pc.match_substring_regex(pin, PIN_PATTERN)),
+        pc.greater(pc.binary_length(pin), MAX_PIN_BYTES),
     )
     _reject(page, wrong, origin, "pin", "is not kind:value")
     wrong = pc.or_(pc.greater(pc.binary_length(uri), names.MAX_URI_BYTES), pc.equal(pc.binary_length(uri), 0))

@@ -151,7 +151,8 @@ def check_metadata(value: object) -> dict[str, Any]:
         raise InvalidInputError("metadata holds a NUL character, which no database stores; remove it")
     if size > MAX_METADATA_BYTES:
         raise InvalidInputError(
-            f"metadata is {size:,} bytes of JSON; at most {MAX_METADATA_BYTES:,} are allowed: put it into a file of the artifact"
+            f"metadata is {size:,} bytes of JSON; at most {MAX_METADATA_BYTES:,} are allowed:"
+            " put it into a file of the artifact"
         )
     copy: dict[str, Any] = json.loads(text)
     return copy
@@ -187,12 +188,16 @@ def check_uri(uri: object) -> str:
     except UnicodeEncodeError:
         raise InvalidInputError(f"URI {_shown(uri)} is not valid Unicode") from None
     if "\x00" in uri or size > MAX_URI_BYTES:
-        raise InvalidInputError(f"URI {_shown(uri)} holds a NUL character or more than {MAX_URI_BYTES:,} bytes")
+        raise InvalidInputError(
+            f"URI {_shown(uri)} holds a NUL character or more than {MAX_URI_BYTES:,} bytes"
+        )
     scheme = uri_scheme(uri)
     if scheme in (None, "file"):
         return uri
     authority = uri[uri.index("://") + 3 :].split("/", 1)[0].split("?", 1)[0]
-    if "@" in authority and (scheme not in ("abfs", "abfss", "az", "sftp", "ssh") or ":" in authority.split("@")[0]):
+    if "@" in authority and (
+        scheme not in ("abfs", "abfss", "az", "sftp", "ssh") or ":" in authority.split("@")[0]
+    ):
         raise InvalidInputError(
             f"the {scheme}:// URI carries credentials before '@'; they would be stored in the manifest:"
             " leave them to the driver's configuration"
@@ -216,7 +221,9 @@ def check_not_secret(url: str, what: str) -> str:
     """Refuse a store or workspace URL that carries a password, without showing it."""
     scheme = uri_scheme(url)
     if scheme and scheme != "file" and "@" in url[url.index("://") + 3 :].split("/", 1)[0]:
-        raise InvalidInputError(f"{what} carries credentials before '@'; leave them to the driver's configuration")
+        raise InvalidInputError(
+            f"{what} carries credentials before '@'; leave them to the driver's configuration"
+        )
     return url
 
 
@@ -236,7 +243,9 @@ class VersionRef:
 def parse_version_ref(text: object, default_project: str) -> VersionRef:
     """Read `name`, `name:alias`, `name:v3`, `project/name…`; no alias means `latest`."""
     if not isinstance(text, str):
-        raise InvalidInputError(f"an artifact is named by text such as 'name:latest', not {type(text).__name__}")
+        raise InvalidInputError(
+            f"an artifact is named by text such as 'name:latest', not {type(text).__name__}"
+        )
     path, colon, selector = text.partition(":")
     project, slash, name = path.rpartition("/")
     if not slash:
@@ -257,7 +266,9 @@ def parse_selector(text: str) -> int | str:
 def parse_collection_ref(text: object, default_project: str) -> tuple[str, str]:
     """Read `name` or `project/name`; returns `(project, name)`."""
     if not isinstance(text, str):
-        raise InvalidInputError(f"a collection is named by text such as 'project/name', not {type(text).__name__}")
+        raise InvalidInputError(
+            f"a collection is named by text such as 'project/name', not {type(text).__name__}"
+        )
     project, slash, name = text.rpartition("/")
     if not slash:
         project = default_project

@@ -137,9 +137,5 @@ def format_bytes(size_bytes: int) -> str:
     """A size for people: `0 B`, `1.5 KiB`, `3.2 GiB` (binary units)."""
     if size_bytes < 1024:
         return f"{size_bytes} B"
-    value = float(size_bytes)
-    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        value /= 1024
-        if value < 1024:
-            break
-    return f"{value:.1f} {unit}"
+    power = min((size_bytes.bit_length() - 1) // 10, 5)
+    return f"{size_bytes / 1024**power:.1f} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"

@@ -260,7 +260,7 @@ def draft_of(context: Context, project: str, source: str, name: str | None, type
     artifact = new_draft(context, project, name if name is not None else default_name(source), type)
     if names.uri_scheme(source) is not None:
         artifact.add_reference(source)
-    elif os.path.isdir(os.path.expanduser(source)):  # noqa: PTH112, PTH111 - Path would normalise the user's text
+    elif os.path.isdir(os.path.expanduser(source)):
         artifact.add_dir(source)
     else:
         artifact.add_file(source)
@@ -271,7 +271,7 @@ def default_name(source: str) -> str:
     """The last part of a path or URI, with what a name cannot hold replaced by `-`."""
     last = source.split("?", 1)[0].rstrip("/").rpartition("/")[2] or "data"
     if names.uri_scheme(source) is None:
-        last = os.path.basename(os.path.abspath(os.path.expanduser(source))) or "data"  # noqa: PTH100, PTH111, PTH119
+        last = os.path.basename(os.path.abspath(os.path.expanduser(source))) or "data"
     clean = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in last)[
         : names.MAX_NAME_CHARS
     ]

@@ -244,7 +244,7 @@ def _open_context(url: str | None, store_url: str | None, *, create: bool) -> Co
             raise
     else:
         raise InvalidInputError(
-            f"a workspace is a folder or postgresql://…, not {scheme}://; references to {scheme}:// belong into an artifact"
+            f"a workspace is a folder or postgresql://…, not {scheme}://; data at {scheme}:// is for add_reference()"
         )
     try:
         store = open_store(bytes_url, config.options_for(bytes_url), create=create)

@@ -46,12 +46,12 @@ def add_reference(
         raise InvalidInputError(f"max_objects must be at least 1, not {max_objects}")
     keep = page_filter(include, exclude)
     with local.reporter.task(f"Listing {uri}", unit="objects") as task:
-        scan = local.sources.for_uri(uri).scan(uri, identify=checksum is not False, on_page=task.advance)
-        pages = (check_page(keep(page), uri) for page in scan.pages)
-        pages = _limited(pages, uri, max_objects, allow_empty)
-        pages = (_under(page, prefix, replace=scan.is_object) for page in pages)
+        source = local.sources.for_uri(uri)
+        scan = source.scan(uri, identify=checksum is not False, keep=keep, on_page=task.advance)
+        found = _limited(scan.pages, uri, max_objects, allow_empty)
+        pages = (_under(page, prefix, replace=scan.is_object) for page in found)
         if checksum == "sha256":
-            pages = _hashed(local, pages)
+            return draft.add(_hashed(local, pages), overwrite=overwrite)
         return draft.add(pages, overwrite=overwrite)
 
 
@@ -70,9 +70,11 @@ def add_references(
         scan = local.sources.for_uri(uri).scan(uri, identify=checksum is not False)
         pages = list(_limited(scan.pages, uri, None, allow_empty=False)) if scan.is_object else []
         if len(pages) != 1:
-            raise InvalidInputError(f"{uri} is a prefix; add_references takes single objects: use add_reference")
+            raise InvalidInputError(
+                f"{uri} is a prefix; add_references takes single objects: use add_reference"
+            )
         path = None if prefix is None else names.path_from_key(uri[len(prefix) :])
-        return _under(check_page(pages[0], uri), path, replace=True)
+        return _under(pages[0], path, replace=True)
 
     with (
         local.reporter.task("Looking at references", unit="objects") as task,
@@ -128,9 +130,8 @@ def add_dir(
     if force:
         local.receipts.forget_below(folder.absolute())
     with local.reporter.task(f"Reading {folder}", unit="files") as task:
-        # Patterns come before the hash: a file that is not wanted is not read.
-        scan = local.sources.for_uri(uri).scan(uri, identify=True, keep=keep, on_page=task.advance)
-        pages = _limited((check_page(page, uri) for page in scan.pages), uri, None, allow_empty)
+        scan = local.sources.for_uri(uri).scan(uri, keep=keep, on_page=task.advance)
+        pages = _limited(scan.pages, uri, None, allow_empty)
         return draft.add((managed_page(_under(page, prefix)) for page in pages), overwrite=overwrite)
 
 
@@ -147,9 +148,10 @@ def _under(page: Page, prefix: str | None, *, replace: bool = False) -> Page:
 
 
 def _limited(pages: Iterable[Page], uri: str, max_objects: int | None, allow_empty: bool) -> Iterator[Page]:
-    """Pass non-empty pages on; a limit that is hit, or nothing at all, is an error (a draft then adds nothing)."""
+    """Check and pass on pages; a limit that is hit, or nothing at all, is an error (a draft then adds nothing)."""
     count = 0
     for page in pages:
+        check_page(page, uri)
         count += page.num_rows
         if max_objects is not None and count > max_objects:
             raise InvalidInputError(

@@ -120,21 +120,14 @@ def _pool(context: Context) -> Any:
 def upload_managed(context: Context, draft: Draft) -> None:
     """Bring the bytes of managed files into the store: each content once, hashed again while it is copied."""
 
-    def put(row: tuple[str, str, int, str]) -> None:
-        path, content_id, size, local_path = row
-        key = content_id.removeprefix("sha256:")
-        if not context.store.has("blobs", key):
-            try:
-                context.store.put_file("blobs", key, local_path)
-            except FileNotFoundError:
-                raise ConflictError(
-                    f"{path}: the file {local_path} is gone since it was added; add it again or remove the entry"
-                ) from None
+    def put(row: tuple[str, int, str]) -> None:
+        content_id, size, local_path = row
+        context.store.put_file("blobs", content_id.removeprefix("sha256:"), local_path)
         task.advance(1, size_bytes=size)
 
     with context.local.reporter.task("Storing files", unit="files") as task, _pool(context) as (pool, window):
         for batch in draft.local_files():
-            columns = (batch.column(c).to_pylist() for c in ("path", "content_id", "size", "local_path"))
+            columns = (batch.column(c).to_pylist() for c in ("content_id", "size", "local_path"))
             rows = zip(*columns, strict=True)
             for _ in map_bounded(pool, put, rows, window=window):
                 pass
@@ -144,7 +137,9 @@ def upload_manifest(context: Context, built: Built) -> None:
     """Bring the new shards, then the index, into the store."""
     with _pool(context) as (pool, window):
         shards = ((info.key, path) for info, path in built.new_shards)
-        for _ in map_bounded(pool, lambda s: context.store.put_file("shards", *s, sha256=False), shards, window=window):
+        for _ in map_bounded(
+            pool, lambda s: context.store.put_file("shards", *s, sha256=False), shards, window=window
+        ):
             pass
     context.store.put_bytes("manifests", built.index.address, built.index.to_json())
 
@@ -155,7 +150,9 @@ def measure(draft: Draft) -> ManifestInfo:
         return info_of(write_manifest(draft.segments(), Path(folder)))
 
 
-def link(context: Context, source: VersionRow, project: str, name: str, aliases: tuple[str, ...]) -> Committed:
+def link(
+    context: Context, source: VersionRow, project: str, name: str, aliases: tuple[str, ...]
+) -> Committed:
     """Make a version of another collection that stands for `source`: the same manifest, no bytes.
 
     Raises `ConflictError` where the target is the source's own collection or has another type.

@@ -22,7 +22,9 @@ class LineageGraph:
     edges: tuple[EdgeRow, ...]
     """An `output` edge goes from a run to a version, an `input` edge from a version to a run."""
 
-    def neighbours(self, node: VersionKey | str, direction: Literal["upstream", "downstream"]) -> list[VersionKey | str]:
+    def neighbours(
+        self, node: VersionKey | str, direction: Literal["upstream", "downstream"]
+    ) -> list[VersionKey | str]:
         """Nodes one edge away: version keys of a run id, run ids of a version key."""
         from_version: EdgeKind = "output" if direction == "upstream" else "input"
         found: list[VersionKey | str] = []
@@ -34,7 +36,9 @@ class LineageGraph:
         return list(dict.fromkeys(found))
 
 
-def lineage(catalog: Catalog, start: VersionKey, direction: Direction = "both", depth: int | None = None) -> LineageGraph:
+def lineage(
+    catalog: Catalog, start: VersionKey, direction: Direction = "both", depth: int | None = None
+) -> LineageGraph:
     """The versions and runs that `start` came from (`upstream`), that came of it (`downstream`), or both.
 
     `depth` counts steps from version to version through runs; None goes to the ends. A linked version is one with

@@ -12,7 +12,12 @@ from refart.ops.patterns import Patterns, page_filter
 
 
 def selection(
-    manifest: Manifest, label: str, *, path_prefix: str | None = None, include: Patterns = None, exclude: Patterns = None
+    manifest: Manifest,
+    label: str,
+    *,
+    path_prefix: str | None = None,
+    include: Patterns = None,
+    exclude: Patterns = None,
 ) -> Callable[[], Iterator[Page]]:
     """A function that streams the chosen pages, as often as it is called.
 

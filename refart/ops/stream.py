@@ -162,7 +162,10 @@ def open_entry(context: Context, entry: Entry) -> io.BufferedReader:
     if entry.uri is not None:
         raw = context.local.sources.for_uri(entry.uri).open(entry)
         held: Literal["current", "version"] = "current" if entry.pin is None else "version"
-        return io.BufferedReader(VerifiedReader(raw, entry, Fetched(iter(()), None, held, entry.content_id)), 1 << 20)
+        return io.BufferedReader(
+            VerifiedReader(raw, entry, Fetched(iter(()), None, held, entry.content_id)), 1 << 20
+        )
     raw = context.store.open("blobs", checksums.split(entry.content_id)[1])
-    return io.BufferedReader(VerifiedReader(raw, entry, Fetched(iter(()), None, "local", entry.content_id)), 1 << 20)
-
+    return io.BufferedReader(
+        VerifiedReader(raw, entry, Fetched(iter(()), None, "local", entry.content_id)), 1 << 20
+    )

@@ -154,7 +154,9 @@ def _check_components(path: Any) -> None:
     if os.sep != "/":
         odd = path.filter(pc.match_substring_regex(path, r'[\\:*?"<>|]|[ .](/|$)'))
         if len(odd):
-            raise InvalidInputError(f"{odd[0].as_py()!r} cannot be a file name on this system; exclude= leaves it out")
+            raise InvalidInputError(
+                f"{odd[0].as_py()!r} cannot be a file name on this system; exclude= leaves it out"
+            )
 
 
 class _Folded:

@@ -35,7 +35,9 @@ class VerifyReport:
         return not self.missing and not self.modified
 
 
-def verify(context: Context, pages: Callable[[], Iterable[Page]], root: str | os.PathLike[str]) -> VerifyReport:
+def verify(
+    context: Context, pages: Callable[[], Iterable[Page]], root: str | os.PathLike[str]
+) -> VerifyReport:
     """Hash every file of `pages` under `root`. Receipts are not believed: every byte is read.
 
     References are verified like managed files: by their recorded hash, or by the sha256 that was seen when this
@@ -65,7 +67,9 @@ def verify(context: Context, pages: Callable[[], Iterable[Page]], root: str | os
     return report
 
 
-def _check(context: Context, file: Path, entry: Entry) -> tuple[Literal["ok", "missing", "modified", "unverifiable"], int]:
+def _check(
+    context: Context, file: Path, entry: Entry
+) -> tuple[Literal["ok", "missing", "modified", "unverifiable"], int]:
     if file.is_symlink() or not file.is_file():
         return ("modified" if file.exists() or file.is_symlink() else "missing"), 0
     if entry.size is not None and file.stat().st_size != entry.size:

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol, TypeAlias
 
 from refart.entries import Entry, Page
 
 Held = Literal["version", "generation", "etag", "current", "local"]
 """What the server enforced for a read: the exact version or generation, an unchanged ETag, or nothing
 (`current`: whatever lies there now; `local`: a file, hashed while it is read)."""
+
+
+Keep: TypeAlias = Callable[[Page], Page]
+"""Chooses rows of a page, as include and exclude patterns do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +58,21 @@ class Scan:
 class Source(Protocol):
     """One way to reach referenced bytes. Every method may be called from many threads at once."""
 
-    def scan(self, uri: str, *, identify: bool = True, on_page: Callable[[int], None] | None = None) -> Scan:
+    def scan(
+        self,
+        uri: str,
+        *,
+        identify: bool = True,
+        keep: Keep | None = None,
+        on_page: Callable[[int], None] | None = None,
+    ) -> Scan:
         """List the object or prefix at `uri`.
 
         `identify=False` records the content id `none` and reads no bytes to find one; pins are recorded all
-        the same. A prefix covers whole path components (`s3://b/data` never covers `data2/`). Folder markers
-        are not entries, empty objects are. An empty prefix gives no pages; that is for the caller to judge.
-        `on_page` is told the number of objects of each listed page (progress).
+        the same. `keep` chooses rows of each page, before any byte is read to identify them. A prefix covers
+        whole path components (`s3://b/data` never covers `data2/`). Folder markers are not entries, empty
+        objects are. An empty prefix gives no pages; that is for the caller to judge. `on_page` is told the
+        number of objects of each listed page (progress).
 
         Raises `NotFoundError` for a bucket or folder that does not exist, `PermissionDeniedError`,
         `InvalidInputError` for a URI this source cannot read, `SourceError` otherwise.
