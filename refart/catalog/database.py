@@ -89,7 +89,7 @@ class Database:
                     return work(connection)
             except (SQLAlchemyError, UnicodeEncodeError, OverflowError, CatalogError) as error:
                 fault = error if isinstance(error, CatalogError) else self._explain(error)
-                pause_s = random.uniform(0.5, 1.0) * min(0.01 * 2**attempt, 1.0)  # noqa: S311 - only jitter
+                pause_s = random.uniform(0.5, 1.0) * 0.01 * 2 ** min(attempt, 7)  # noqa: S311 - only jitter
                 in_time = time.monotonic() + pause_s < give_up_s
                 if not (in_time and isinstance(fault, CatalogError) and fault.transient):
                     raise fault from (None if fault is error else error)

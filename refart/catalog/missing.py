@@ -1,4 +1,4 @@
-"""What to say when a row does not exist: which part of the name is unknown, what exists instead, what to do.
+"""What to say when a row does not exist: which part of the name is unknown, and what exists instead.
 
 Only looked up once something is missing; the error is returned, and raised by the caller.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
+from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from refart.catalog import tables as t
 from refart.catalog.base import VersionKey
 from refart.errors import NotFoundError
 
-_SHOWN = 5
+_SHOWN: Final = 5
 
 
 def run(run_id: str) -> NotFoundError:
@@ -28,59 +29,52 @@ def label(key: VersionKey, what: str, wanted: str, existing: Collection[str]) ->
 
 def version(connection: Connection, project: str, name: str, selector: int | str) -> NotFoundError:
     """Say whether project, artifact, version or alias is unknown, or that the version was deleted."""
-    project_id = connection.execute(
-        select(t.projects.c.id).where(t.projects.c.name == project)
-    ).scalar_one_or_none()
+    query = select(t.projects.c.id).where(t.projects.c.name == project)
+    project_id = connection.execute(query).scalar_one_or_none()
     if project_id is None:
-        existing = connection.execute(select(t.projects.c.name)).scalars().all()
-        return NotFoundError(f"there is no project {project!r}: {_instead(project, existing, 'the catalog')}")
-    named = select(t.collections.c.id).where(
-        t.collections.c.project_id == project_id, t.collections.c.name == name
-    )
-    collection_id = connection.execute(named).scalar_one_or_none()
+        instead = _instead(project, _values(connection, t.projects.c.name), "the catalog")
+        return NotFoundError(f"there is no project {project!r}: {instead}")
+    in_project = t.collections.c.project_id == project_id
+    query = select(t.collections.c.id).where(in_project, t.collections.c.name == name)
+    collection_id = connection.execute(query).scalar_one_or_none()
     if collection_id is None:
-        existing = (
-            connection.execute(select(t.collections.c.name).where(t.collections.c.project_id == project_id))
-            .scalars()
-            .all()
-        )
+        existing = _values(connection, t.collections.c.name, in_project)
         instead = _instead(name, existing, f"project {project!r}")
         return NotFoundError(f"project {project!r} has no artifact {name!r}: {instead}")
     if isinstance(selector, str):
-        existing = (
-            connection.execute(select(t.aliases.c.alias).where(t.aliases.c.collection_id == collection_id))
-            .scalars()
-            .all()
-        )
-        if not existing:
-            return NotFoundError(f"{project}/{name} has no alias {selector!r}: all its versions were deleted")
-        instead = _instead(selector, existing, f"{project}/{name}")
+        existing = _values(connection, t.aliases.c.alias, t.aliases.c.collection_id == collection_id)
+        instead = _instead(selector, existing, "it") if existing else "all its versions were deleted"
         return NotFoundError(f"{project}/{name} has no alias {selector!r}: {instead}")
-    rows = connection.execute(
-        select(t.versions.c.number, t.versions.c.deleted_at).where(
-            t.versions.c.collection_id == collection_id
-        )
-    )
+    return _number(connection, collection_id, VersionKey(project, name, selector))
+
+
+def _number(connection: Connection, collection_id: int, key: VersionKey) -> NotFoundError:
+    query = select(t.versions.c.number, t.versions.c.deleted_at)
+    rows = connection.execute(query.where(t.versions.c.collection_id == collection_id))
     numbers = {row.number: row.deleted_at for row in rows}
     live = sorted((number for number, deleted_at in numbers.items() if deleted_at is None), reverse=True)
-    if not live:
-        instead = "all its versions were deleted"
-    else:
+    instead = "all its versions were deleted"
+    if live:
         shown = ", ".join(f"v{number}" for number in live[:_SHOWN])
-        instead = f"it has {shown}{f' and {len(live) - _SHOWN:,} older ones' if len(live) > _SHOWN else ''}"
-    deleted_at = numbers.get(selector)
+        instead = f"there are {shown}{_more(len(live))}" if len(live) > 1 else f"there is {shown}"
+    deleted_at = numbers.get(key.number)
     if deleted_at is not None:
-        return NotFoundError(f"{project}/{name}:v{selector} was deleted on {deleted_at:%Y-%m-%d}: {instead}")
-    return NotFoundError(f"{project}/{name} has no version v{selector}: {instead}")
+        return NotFoundError(f"{key} was deleted on {deleted_at:%Y-%m-%d}: {instead}")
+    return NotFoundError(f"there is no {key}: {instead}")
+
+
+def _values(connection: Connection, column: ColumnElement[str], *where: ColumnElement[Any]) -> list[str]:
+    return list(connection.execute(select(column).where(*where)).scalars())
 
 
 def _instead(wanted: str, existing: Collection[str], owner: str) -> str:
     if not existing:
-        return f"{owner} has none yet"
+        return f"{owner} has none"
     close = difflib.get_close_matches(wanted, existing, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(map(repr, close))}?"
-    listed = sorted(existing)
-    shown = ", ".join(map(repr, listed[:_SHOWN]))
-    more = f" and {len(listed) - _SHOWN:,} more" if len(listed) > _SHOWN else ""
-    return f"{owner} has {shown}{more}"
+    return f"{owner} has {', '.join(map(repr, sorted(existing)[:_SHOWN]))}{_more(len(existing))}"
+
+
+def _more(count: int) -> str:
+    return f" and {count - _SHOWN:,} more" if count > _SHOWN else ""

@@ -36,7 +36,7 @@ def commit(connection: Connection, request: Commit, request_id: str) -> Committe
     landed = _landed(connection, request_id)
     if landed is not None:
         action, number = landed
-        row = sql_read.version(connection, request.project, request.name, number)
+        (row,) = sql_read.version_rows(connection, [VersionKey(request.project, request.name, number)])
         return Committed(row, created=action == "version.create")
     if request.run_id is not None:
         _check_run(connection, request.run_id)
@@ -83,9 +83,9 @@ def commit(connection: Connection, request: Commit, request_id: str) -> Committe
 def update_version(connection: Connection, key: VersionKey, patch: Patch, request_id: str) -> VersionRow:
     """Change editable fields; see `Catalog.update`. Removals come before additions."""
     collection_id = _lock_collection(connection, key)
-    row = sql_read.version(connection, *key)
     if _landed(connection, request_id) is not None:
-        return row
+        return sql_read.version_rows(connection, [key])[0]
+    row = sql_read.version(connection, *key)
     version_id = sql_read.version_ids(connection, [key])[key]
     fields: dict[str, Any] = {}
     if patch.set_description:
