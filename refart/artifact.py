@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from refart.ops.download import Link
     from refart.ops.lineage import Direction, LineageGraph
     from refart.ops.verify import VerifyReport
+
+_log = logging.getLogger("refart")
 
 PathLike = str | os.PathLike[str]
 
@@ -413,6 +416,12 @@ class Artifact:
             allow_missing_references=allow_missing_references,
             link=link,
         )
+        for paths, what in (
+            (report.missing, "references are gone and were left out"),
+            (report.unverified, "files could not be verified: no hash, pin or ETag was recorded"),
+        ):
+            if paths:
+                _log.warning("%s: %d %s, first %r", self._label(), len(paths), what, paths[0])
         return report.root
 
     def download_report(
