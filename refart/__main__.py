@@ -1,0 +1,5 @@
+"""`python -m refart`: the command line."""
+
+from refart.cli import main
+
+main()

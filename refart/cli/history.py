@@ -1,0 +1,137 @@
+"""`refart history` and `refart lineage`: what happened, and what came of what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+import click
+
+from refart.cli.common import Command, Settings
+from refart.cli.output import Column, Node, Record
+from refart.cli.shapes import audit_record, node_record, run_label, run_record
+
+if TYPE_CHECKING:
+    from refart.catalog.base import VersionKey
+    from refart.ops.lineage import LineageGraph
+
+    Direction = Literal["upstream", "downstream"]
+
+
+def _changes(row: Record) -> str:
+    """`alias best: v0 → v1`: the values of an audit row, old and new."""
+    return "; ".join(
+        f"{field}: {_side(change, 'old')} → {_side(change, 'new')}" for field, change in row["detail"].items()
+    )
+
+
+def _side(change: object, side: str) -> str:
+    value = change.get(side) if isinstance(change, dict) else change
+    return "-" if value is None else str(value)
+
+
+_EVENTS: Final = [
+    Column("at"),
+    Column("name"),
+    Column("action"),
+    Column("actor"),
+    Column("changes", text=_changes),
+]
+
+
+@click.command(cls=Command)
+@click.argument("name")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="At most N events.",
+)
+@click.pass_obj
+def history(settings: Settings, name: str, limit: int) -> None:
+    """Show what happened to a collection, newest first.
+
+    Versions that were made, logged again and deleted, aliases and tags that moved, with the run or the user who did it.
+    NAME:VERSION tells of one version. With --json, one event a line.
+
+    \b
+    Examples:
+      refart history images
+      refart history images:v0 --json
+    """
+    with settings.open() as workspace:
+        newest = settings.version(
+            workspace, name
+        )  # says what is wrong with the name, and what there is instead
+        subject = newest.qualified_name if ":" in name else f"{newest.project}/{newest.name}"
+        rows = workspace.audit(newest.project, subject, limit=limit)
+    settings.output.rows(map(audit_record, rows), _EVENTS)
+
+
+@click.command(cls=Command)
+@click.argument("name", metavar="NAME[:VERSION]")
+@click.option("--up", "direction", flag_value="upstream", help="Only what it came from.")
+@click.option("--down", "direction", flag_value="downstream", help="Only what came of it.")
+@click.option(
+    "--depth", type=click.IntRange(min=0), metavar="N", help="At most N steps from version to version."
+)
+@click.pass_obj
+def lineage(settings: Settings, name: str, direction: Direction | None, depth: int | None) -> None:
+    """Show where a version came from and what came of it.
+
+    A tree of versions and the runs between them; what stands in it a second time is not spread out again. With --json,
+    the graph: versions, runs and edges.
+
+    \b
+    Examples:
+      refart lineage model:v3
+      refart lineage images:v0 --down --depth 2
+    """
+    with settings.open() as workspace:
+        graph = settings.version(workspace, name).lineage(direction or "both", depth)
+    directions: list[Direction] = ["upstream", "downstream"] if direction is None else [direction]
+    settings.output.tree(lineage_tree(graph, directions), lineage_record(graph))
+
+
+def lineage_record(graph: LineageGraph) -> Record:
+    """The graph as data."""
+    return {
+        "start": str(graph.start),
+        "versions": [node_record(row) for row in graph.versions],
+        "runs": [run_record(row) for row in graph.runs],
+        "edges": [
+            {"run": e.run_id, "version": str(e.version), "kind": e.kind, "at": e.at} for e in graph.edges
+        ],
+    }
+
+
+def lineage_tree(graph: LineageGraph, directions: list[Direction]) -> Node:
+    """The graph as a tree: a node is spread out where it stands first, and only named where it stands again."""
+    versions = {row.key: row for row in graph.versions}
+    runs = {row.id: row for row in graph.runs}
+
+    def label(node: VersionKey | str) -> str:
+        if isinstance(node, str):
+            return run_label(runs[node])
+        row = versions[node]
+        notes = [row.type, *row.aliases, *(["deleted"] if row.deleted_at is not None else [])]
+        return f"{node}  ({', '.join(notes)})"
+
+    root = Node(label(graph.start))
+    for direction in directions:
+        parent = root
+        if len(directions) > 1:
+            parent = Node("came from" if direction == "upstream" else "led to")
+        seen: set[VersionKey | str] = {graph.start}
+        waiting = [(near, parent) for near in reversed(graph.neighbours(graph.start, direction))]
+        if waiting and parent is not root:
+            root.children.append(parent)
+        while waiting:  # a stack and no recursion: a chain of versions has no bound
+            at, parent = waiting.pop()
+            node = Node(label(at) if at not in seen else f"{label(at)}  (shown above)")
+            parent.children.append(node)
+            if at not in seen:
+                seen.add(at)
+                waiting += [(near, node) for near in reversed(graph.neighbours(at, direction))]
+    return root

@@ -1,0 +1,150 @@
+"""`refart put`: log a version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refart.cli.common import Command, Settings
+from refart.cli.shapes import version_record
+from refart.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from refart.artifact import Artifact
+
+
+@click.command(cls=Command)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option("-n", "--name", help="Name of the artifact. Default: the last part of the first source.")
+@click.option(
+    "-t", "--type", help="Type of the artifact. Default: that of its earlier versions, else dataset."
+)
+@click.option(
+    "-a", "--alias", "aliases", multiple=True, help="Alias for the version, besides latest. Repeatable."
+)
+@click.option("--tag", "tags", multiple=True, help="Tag for the version. Repeatable.")
+@click.option("-d", "--description", help="What this version is.")
+@click.option(
+    "-m", "--metadata", metavar="KEY=VALUE", multiple=True, help="VALUE is JSON, or else text. Repeatable."
+)
+@click.option(
+    "--include", multiple=True, metavar="PATTERN", help="Only what matches, as in .gitignore. Repeatable."
+)
+@click.option(
+    "--exclude", multiple=True, metavar="PATTERN", help="Not what matches, as in .gitignore. Repeatable."
+)
+@click.option("--at", metavar="PATH", help="Folder of the artifact (for one file: its path) to put it at.")
+@click.option(
+    "-r", "--reference", is_flag=True, help="Point at local files where they lie instead of copying them."
+)
+@click.option(
+    "--checksum",
+    type=click.Choice(["auto", "sha256", "none"]),
+    default="auto",
+    show_default=True,
+    help="Of references: what the listing gives; sha256 of every byte, read once; nothing.",
+)
+@click.option("--max-objects", type=click.IntRange(min=1), help="Of references: more objects are an error.")
+@click.option("--allow-empty", is_flag=True, help="Accept that a folder or prefix holds nothing.")
+@click.pass_obj
+def put(
+    settings: Settings,
+    /,
+    sources: tuple[str, ...],
+    name: str | None,
+    type: str | None,
+    aliases: tuple[str, ...],
+    tags: tuple[str, ...],
+    description: str | None,
+    metadata: tuple[str, ...],
+    at: str | None,
+    **options: Any,
+) -> None:
+    """Log objects, prefixes, folders or files as a version.
+
+    SOURCE is a URI (s3://bucket/prefix, s3://bucket/key, file:///folder), which is logged by reference: no byte is
+    copied. Or it is a local path, whose files are copied into the workspace, each content once; with --reference it is
+    logged where it lies. Several sources make one version. The same content again makes none.
+
+    \b
+    Examples:
+      refart put s3://lake/images -n images
+      refart put s3://lake/images --include '*.jpg' -a golden -m source=camera-2
+      refart put results/ model.bin -n experiment -t model
+      refart put -r /data/scans --checksum sha256
+    """
+    from refart import names
+    from refart.run import default_name
+
+    project, chosen = names.parse_collection_ref(name or default_name(sources[0]), settings.default_project)
+    with settings.open(create=True) as workspace:
+        artifact = workspace.draft(
+            chosen, type, project=project, description=description, metadata=_metadata(metadata)
+        )
+        for source in sources:
+            _add(artifact, source, at, **options)
+        names.check_aliases(aliases), names.check_tags(tags)  # before a run exists, which would fail
+        with workspace.init(project, job_type="put") as run:
+            version = run.log_artifact(artifact, aliases=aliases, tags=tags)
+        record = {"created": version.created, "run": run.id, **version_record(version)}
+    news = "created" if version.created else "unchanged: this content is logged already, no version was made"
+    settings.output.record(
+        record,
+        headline=f"{version.qualified_name} {news}",
+        hide=("name", "version", "created", "created_at", "manifest_digest", "source_version"),
+    )
+
+
+def _add(
+    artifact: Artifact,
+    source: str,
+    at: str | None,
+    *,
+    reference: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    checksum: str,
+    max_objects: int | None,
+    allow_empty: bool,
+) -> None:
+    from refart import names
+
+    if reference or names.uri_scheme(source) is not None:
+        artifact.add_reference(
+            source,
+            at,
+            checksum={"auto": True, "none": False}.get(checksum, "sha256"),
+            max_objects=max_objects,
+            include=include or None,
+            exclude=exclude or None,
+            allow_empty=allow_empty,
+        )
+        return
+    if checksum != "auto" or max_objects is not None:
+        raise InvalidInputError(
+            f"{source} is copied into the workspace; --checksum and --max-objects are for references: add --reference"
+        )
+    if Path(source).expanduser().is_dir():
+        artifact.add_dir(source, at, include or None, exclude or None, allow_empty=allow_empty)
+    elif include or exclude or allow_empty:
+        raise InvalidInputError(
+            f"{source} is one file; --include, --exclude and --allow-empty are for folders"
+        )
+    else:
+        artifact.add_file(source, at)
+
+
+def _metadata(pairs: tuple[str, ...]) -> dict[str, Any] | None:
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise InvalidInputError(f"--metadata {pair!r} is not KEY=VALUE")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found or None
