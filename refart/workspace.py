@@ -154,7 +154,7 @@ class Workspace:
     def audit(
         self, project: str | None = None, subject: str | None = None, *, limit: int = 100
     ) -> list[AuditRow]:
-        """Who changed what, newest first; `subject` is `project/name:v3`."""
+        """Who changed what, newest first; `subject` is `project/name:v3`, or `project/name` for all its versions."""
         return self._context.catalog.audit(project, subject, limit=limit)
 
     def __repr__(self) -> str:

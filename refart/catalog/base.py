@@ -286,7 +286,7 @@ class Catalog(Protocol):
     def audit(
         self, project: str | None = None, subject: str | None = None, *, limit: int = 100
     ) -> list[AuditRow]:
-        """Audit rows, newest first."""
+        """Audit rows, newest first; `subject` is `project/name:v3`, or `project/name` for all its versions."""
 
     def close(self) -> None:
         """Release connections; the catalog must not be used afterwards."""

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
 
 from refart import names
 from refart.catalog import missing
@@ -370,7 +370,9 @@ def audit(connection: Connection, project: str | None, subject: str | None, limi
     if project is not None:
         query = query.where(t.audit.c.project == project)
     if subject is not None:
-        query = query.where(t.audit.c.subject == subject)
+        versions = f"{subject}:"  # no LIKE: SQLite's does not tell A from a
+        start = func.substr(t.audit.c.subject, 1, len(versions))
+        query = query.where(or_(t.audit.c.subject == subject, start == versions))
     query = query.order_by(t.audit.c.id.desc()).limit(limit)
     return [AuditRow(**row._mapping) for row in connection.execute(query)]
 

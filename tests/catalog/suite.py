@@ -586,6 +586,9 @@ class CatalogSuite:
         assert ["bob", "ada"] == [row.actor for row in catalog.audit("vision")]
         assert ["vision/cats:v1"] == [row.subject for row in catalog.audit("vision", limit=1)]
         assert ["bob"] == [row.actor for row in catalog.audit(subject="vision/cats:v1")]
+        of_collection = catalog.audit(subject="vision/cats")
+        assert ["vision/cats:v1", "vision/cats:v0"] == [row.subject for row in of_collection]
+        assert [] == [*catalog.audit(subject="vision/cat"), *catalog.audit(subject="vision/Cats")]
 
     @pytest.mark.parametrize("field", ["description", "actor"])
     def test_text_that_is_not_unicode_is_refused(self, catalog: Catalog, field: str) -> None:
