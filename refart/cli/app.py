@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn
@@ -13,7 +12,6 @@ import click
 
 from refart import __version__
 from refart.cli.common import CommonOptions, Settings
-from refart.cli.output import flush
 from refart.errors import RefartError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -58,6 +56,8 @@ class App(CommonOptions, click.Group):
         try:
             return super().invoke(ctx)
         finally:
+            from refart.cli.output import flush
+
             flush()
 
     def main(  # type: ignore[override]  # click returns where standalone_mode is off; this always exits
@@ -89,6 +89,8 @@ class App(CommonOptions, click.Group):
 
 def _fail(settings: Settings, error: BaseException, code: int, message: str | None = None) -> int:
     if os.environ.get("REFART_DEBUG") == "1":
+        import traceback
+
         traceback.print_exception(error)
     settings.output.error(type(error).__name__, message if message is not None else str(error), code)
     return code

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from refart.cli.output import Json, Output, Text
 from refart.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from refart.artifact import Artifact
+    from refart.cli.output import Output
     from refart.progress import Reporter
     from refart.workspace import Workspace
 
@@ -31,6 +31,8 @@ class Settings:
 
     @cached_property
     def output(self) -> Output:
+        from refart.cli.output import Json, Text
+
         return Json() if self.json else Text(quiet=self.quiet)
 
     def reporter(self) -> Reporter:
