@@ -164,10 +164,12 @@ class Artifact:
 
     @property
     def type(self) -> str:
+        """The kind of data, such as `dataset` or `model`; one for all versions of a name."""
         return self._type
 
     @property
     def state(self) -> Literal["draft", "logged", "deleted"]:
+        """`draft` until it is logged; `deleted` for a version that is kept in the lineage only."""
         if self._row is None:
             return "draft"
         return "logged" if self._row.deleted_at is None else "deleted"
@@ -179,6 +181,7 @@ class Artifact:
 
     @property
     def project(self) -> str:
+        """The project that the version belongs to."""
         return self._logged().key.project
 
     @property
@@ -214,6 +217,7 @@ class Artifact:
 
     @property
     def file_count(self) -> int:
+        """How many entries there are."""
         return self._info().entry_count
 
     @property
@@ -673,17 +677,18 @@ class RunRecord:
         self._context, self._row = context, row
 
     id = property(lambda self: self._row.id, doc="Short random id.")
-    name = property(lambda self: self._row.name)
-    project = property(lambda self: self._row.project)
-    job_type = property(lambda self: self._row.job_type)
-    group = property(lambda self: self._row.group)
-    tags = property(lambda self: self._row.tags)
+    name = property(lambda self: self._row.name, doc="The name given, else `run-` and the id.")
+    project = property(lambda self: self._row.project, doc="The project that its artifacts belong to.")
+    job_type = property(lambda self: self._row.job_type, doc="What kind of work it is; None where not given.")
+    group = property(lambda self: self._row.group, doc="The common effort it is part of, or None.")
+    tags = property(lambda self: self._row.tags, doc="Its labels.")
     state = property(lambda self: self._row.state, doc="running, finished or failed.")
-    created_at = property(lambda self: self._row.created_at)
-    finished_at = property(lambda self: self._row.finished_at)
+    created_at = property(lambda self: self._row.created_at, doc="When it began (UTC).")
+    finished_at = property(lambda self: self._row.finished_at, doc="When it ended (UTC); None while it runs.")
 
     @property
     def config(self) -> dict[str, Any]:
+        """The settings it was given, as plain JSON types."""
         return dict(self._row.config)
 
     def logged_artifacts(self) -> list[Artifact]:

@@ -141,6 +141,7 @@ class Workspace:
         return self._context.catalog.collections(project, type)
 
     def projects(self) -> list[str]:
+        """The names of all projects, sorted."""
         return self._context.catalog.projects()
 
     def run(self, run_id: str) -> RunRecord:
