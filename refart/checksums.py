@@ -49,7 +49,7 @@ def split(content_id: str) -> tuple[str, str]:
 
     Raises `InvalidInputError` for anything outside the grammar.
     """
-    if len(content_id) > MAX_CONTENT_ID_BYTES or not _CONTENT_ID.match(content_id):
+    if len(content_id.encode(errors="replace")) > MAX_CONTENT_ID_BYTES or not _CONTENT_ID.match(content_id):
         raise InvalidInputError(
             f"content id {content_id[:200]!r} is not algo:value with one of {', '.join(LADDER)}"
         )
