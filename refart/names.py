@@ -28,6 +28,8 @@ _VERSION_SHAPED = re.compile(r"v[0-9]+\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)")
 _DRIVE = re.compile(r"[A-Za-z]:")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_JSON_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not the text `\u0000`, which JSON writes as `\\u0000`
 
 BAD_PATH_PATTERN: Final = r"(^|/)\.{0,2}(/|$)|[\x00-\x1f\x7f]|^[A-Za-z]:"
 """Matches any path that must not be an entry: an empty, `.` or `..` component, a control character, a drive
@@ -134,7 +136,7 @@ def join_path(prefix: str | None, path: str) -> str:
 
 
 def check_metadata(value: object) -> dict[str, Any]:
-    """Accept metadata: a mapping with string keys that JSON can carry (no NaN), at most 1 MiB as UTF-8 JSON.
+    """Accept metadata: a mapping that JSON can carry (no NaN, no two keys of one spelling), at most 1 MiB as UTF-8.
 
     Returns a deep copy as plain JSON types, so later changes of the caller's objects change nothing here.
     """
@@ -147,24 +149,34 @@ def check_metadata(value: object) -> dict[str, Any]:
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"metadata cannot be stored as JSON: {error}") from None
-    if "\\u0000" in text:
+    if _JSON_NUL.search(text):
         raise InvalidInputError("metadata holds a NUL character, which no database stores; remove it")
     if size > MAX_METADATA_BYTES:
         raise InvalidInputError(
             f"metadata is {size:,} bytes of JSON; at most {MAX_METADATA_BYTES:,} are allowed:"
             " put it into a file of the artifact"
         )
-    copy: dict[str, Any] = json.loads(text)
+    copy: dict[str, Any] = json.loads(text, object_pairs_hook=_without_repetition)
     return copy
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON has only text as keys: of `{1: …, "1": …}` one value would be lost."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise InvalidInputError(
+            f"metadata has keys that JSON cannot tell apart, among {_shown(list(result))}"
+        )
+    return result
 
 
 def check_description(value: object) -> str | None:
     """Accept a description: text of at most 64 KiB without NUL, or None."""
     if value is None:
         return None
-    if not isinstance(value, str) or "\x00" in value:
-        raise InvalidInputError("description must be text without NUL characters")
-    if len(value.encode(errors="surrogatepass")) > MAX_DESCRIPTION_BYTES:
+    if not isinstance(value, str) or "\x00" in value or _SURROGATE.search(value):
+        raise InvalidInputError("description must be text without NUL characters and lone surrogates")
+    if len(value.encode()) > MAX_DESCRIPTION_BYTES:
         raise InvalidInputError(f"description is longer than {MAX_DESCRIPTION_BYTES:,} bytes")
     return value
 

@@ -1,0 +1,338 @@
+"""Names, paths, URIs and texts from outside: what is accepted, what is refused, and that nobody disagrees."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import example, given
+
+from refart import names
+from refart.entries import Entry, check_page, page_of
+from refart.errors import InvalidInputError
+from refart.names import VersionRef
+from tests import strategies
+
+# Text in which everything that a path rule speaks of is frequent.
+awkward = st.text("/.\n\0\x7f\x1f:aC%é\u2028\x85 ", max_size=12) | st.text(max_size=12)
+
+
+def accepts(check: Any, *arguments: Any) -> bool:
+    try:
+        check(*arguments)
+    except InvalidInputError:
+        return False
+    return True
+
+
+# -- paths --------------------------------------------------------------------------------------------
+
+
+@given(awkward)
+@example("a\n")
+@example("a/..\n")
+@example("C:a")
+@example("aC:")
+@example("a/C:")
+@example("\n..")
+def test_one_path_and_a_page_of_paths_are_judged_alike(path: str) -> None:
+    """The scalar rule is Python's `re`, the vectorised one RE2: both must draw the same line."""
+    alone = accepts(names.check_path, path)
+    try:
+        page = page_of([Entry(path, 0, "none", "s3://b/k")])
+    except UnicodeEncodeError:  # lone surrogates never get into a page
+        assert not alone
+        return
+    assert alone == accepts(check_page, page, "a source")
+
+
+@given(strategies.paths)
+def test_the_path_of_an_ordinary_key_is_the_key(key: str) -> None:
+    assert names.path_from_key(key) == key
+
+
+@given(awkward)
+@example("")
+@example("/")
+@example("../../etc/passwd")
+@example("a//b/./c/")
+@example("C:\0")
+def test_every_key_has_a_path_that_is_accepted(key: str) -> None:
+    path = names.path_from_key(key)
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return  # S3 keys are UTF-8
+    assert names.check_path(path) == path
+    assert path.count("/") == key.count("/")
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("a//b", "a/%2F/b"),
+        ("a/../b", "a/%2E%2E/b"),
+        ("./a", "%2E/a"),
+        ("a\nb", "a%0Ab"),
+        ("C:/x", "C%3A/x"),
+        ("x/C:", "x/C:"),
+        ("100%/a b#?.csv", "100%/a b#?.csv"),
+    ],
+)
+def test_only_what_cannot_be_a_path_is_encoded(key: str, path: str) -> None:
+    assert names.path_from_key(key) == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/a",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "a/../b",
+        "./a",
+        "a\0b",
+        "a\nb",
+        "a\x7f",
+        "C:",
+        "c:\\x",
+        "\ud800",
+    ],
+)
+def test_a_path_that_could_leave_its_folder_or_break_a_tool_is_refused(path: str) -> None:
+    with pytest.raises(InvalidInputError, match="entry path"):
+        names.check_path(path)
+
+
+def test_a_path_is_measured_in_bytes() -> None:
+    assert names.check_path("é" * 2048)
+    with pytest.raises(InvalidInputError, match="4,098 bytes"):
+        names.check_path("é" * 2049)
+
+
+def test_messages_do_not_carry_megabytes() -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        names.check_path("x" * 1_000_000)
+    assert len(str(caught.value)) < 1000
+
+
+# -- names, aliases, tags -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "A-Z_0.9", "x" * 128, "v1", "...", ".hidden"])
+def test_names_that_are_accepted(name: str) -> None:
+    assert names.check_name(name, "project") == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "a:b", "é", "a\n", "x" * 129, None, 7, b"a"])
+def test_names_that_are_refused(name: object) -> None:
+    with pytest.raises(InvalidInputError, match="project .* is not allowed"):
+        names.check_name(name, "project")
+
+
+@pytest.mark.parametrize("alias", ["best", "v", "v1.0", "2026-03-01", "größte", "two words", "V3"])
+def test_aliases_that_are_accepted(alias: str) -> None:
+    assert names.check_alias(alias) == alias
+
+
+@pytest.mark.parametrize("alias", ["", "a/b", "a:b", " a", "a ", "a\n", "x" * 129, None, "\ud800"])
+def test_aliases_that_are_refused(alias: object) -> None:
+    with pytest.raises(InvalidInputError, match="alias .* is not allowed"):
+        names.check_alias(alias)
+
+
+@pytest.mark.parametrize("alias", ["v0", "v3", "v007", "v" + "9" * 40])
+def test_an_alias_cannot_look_like_a_version(alias: str) -> None:
+    with pytest.raises(InvalidInputError, match="version number"):
+        names.check_alias(alias)
+
+
+@pytest.mark.parametrize("tag", ["ok", "two words", "a-b_c", "größte"])
+def test_tags_that_are_accepted(tag: str) -> None:
+    assert names.check_tag(tag) == tag
+
+
+@pytest.mark.parametrize("tag", ["", " a", "a ", "a:b", "a/b", "a\n", "x" * 129, None])
+def test_tags_that_are_refused(tag: object) -> None:
+    with pytest.raises(InvalidInputError, match="tag .* is not allowed"):
+        names.check_tag(tag)
+
+
+@pytest.mark.parametrize("check", [names.check_aliases, names.check_tags])
+def test_lists_of_labels_keep_order_and_drop_repetitions(check: Any) -> None:
+    assert check(["b", "a", "b"]) == ("b", "a")
+    assert check(None) == ()
+    with pytest.raises(InvalidInputError, match="must be a list"):
+        check("best")
+
+
+# -- naming a version ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cats", VersionRef("vision", "cats", "latest")),
+        ("cats:best", VersionRef("vision", "cats", "best")),
+        ("cats:v0", VersionRef("vision", "cats", 0)),
+        ("other/cats:v12", VersionRef("other", "cats", 12)),
+        ("other/cats", VersionRef("other", "cats", "latest")),
+        ("cats:1.0", VersionRef("vision", "cats", "1.0")),
+    ],
+)
+def test_version_references(text: str, expected: VersionRef) -> None:
+    assert names.parse_version_ref(text, "vision") == expected
+    assert names.parse_version_ref(str(expected), "elsewhere") == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "cats:", ":v0", "/cats", "cats/", "a/b/c", "cats:v01", "cats:a:b", "cats:x/y", None, 3]
+)
+def test_malformed_version_references_are_refused(text: object) -> None:
+    with pytest.raises(InvalidInputError):
+        names.parse_version_ref(text, "vision")
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_reference_or_an_invalid_one(text: str) -> None:
+    if accepts(names.parse_version_ref, text, "vision"):
+        ref = names.parse_version_ref(text, "vision")
+        assert names.parse_version_ref(str(ref), "elsewhere") == ref
+
+
+def test_collection_references() -> None:
+    assert names.parse_collection_ref("cats", "vision") == ("vision", "cats")
+    assert names.parse_collection_ref("registry/cats", "vision") == ("registry", "cats")
+    for text in ("registry/", "a/b/c", "cats:v0", None):
+        with pytest.raises(InvalidInputError):
+            names.parse_collection_ref(text, "vision")
+
+
+# -- URIs ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://bucket/a#b?c=d%20//../é",
+        "s3://bucket/user:pw@host",
+        "file:///data/a@b:c",
+        "/plain/p@th",
+        "abfs://container@account.dfs.core.windows.net/x",
+        "https://host/path?version=3",
+        "https://host/mail@example.org",
+    ],
+)
+def test_uris_that_are_accepted_stay_as_they_are(uri: str) -> None:
+    assert names.check_uri(uri) == uri
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://AKIA:hunter2@bucket/key",
+        "https://hunter2@host/x",
+        "ftp://user:hunter2@host/x",
+        "sftp://user:hunter2@host/x",
+        "https://host/x?X-Amz-Signature=hunter2",
+        "https://host/x?a=1&sig=hunter2",
+        "https://host/x?ACCESS_TOKEN=hunter2",
+    ],
+)
+def test_a_uri_with_a_secret_is_refused_and_not_shown(uri: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        names.check_uri(uri)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["", None, 3, "s3://b/\0", "s3://b/\ud800", "s3://b/" + "é" * 4100])
+def test_what_no_manifest_could_hold_is_no_uri(uri: object) -> None:
+    with pytest.raises(InvalidInputError):
+        names.check_uri(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "scheme"),
+    [
+        ("S3://b", "s3"),
+        ("abfs+x://b", "abfs+x"),
+        ("/a://b", None),
+        ("a/b", None),
+        ("C:/x", None),
+        ("1s://b", None),
+    ],
+)
+def test_schemes(uri: str, scheme: str | None) -> None:
+    assert names.uri_scheme(uri) == scheme
+
+
+# -- metadata and description --------------------------------------------------------------------------
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text("ab\\u0é\"", max_size=8),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text("ab\\u0", max_size=4), children, max_size=3),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text("ab\\u0", max_size=6), json_values, max_size=4))
+@example({"pattern": r"\u0000"})
+def test_metadata_comes_back_as_it_was(metadata: dict[str, Any]) -> None:
+    assert names.check_metadata(metadata) == metadata
+
+
+def test_metadata_is_a_copy() -> None:
+    given_ = {"layers": [1, {"units": 2}]}
+    kept = names.check_metadata(given_)
+    given_["layers"][1]["units"] = 3
+    assert kept == {"layers": [1, {"units": 2}]}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [1],
+        "text",
+        {"x": math.nan},
+        {"x": math.inf},
+        {"x": object()},
+        {"x": "\0"},
+        {"\0": 1},
+        {"x": "\ud800"},
+        {("a", "b"): 1},
+        {"deep": {1: "one", "1": "uno"}},
+    ],
+)
+def test_metadata_that_json_or_a_database_cannot_hold_is_refused(metadata: object) -> None:
+    with pytest.raises(InvalidInputError, match="metadata"):
+        names.check_metadata(metadata)
+
+
+def test_metadata_that_contains_itself_is_refused() -> None:
+    loop: dict[str, Any] = {}
+    loop["self"] = loop
+    with pytest.raises(InvalidInputError, match="metadata"):
+        names.check_metadata(loop)
+
+
+def test_metadata_is_bounded_in_bytes() -> None:
+    room = names.MAX_METADATA_BYTES - len(json.dumps({"x": ""}).encode())
+    assert names.check_metadata({"x": "é" * (room // 2)})
+    with pytest.raises(InvalidInputError, match="put it into a file"):
+        names.check_metadata({"x": "é" * (room // 2 + 1)})
+
+
+def test_description() -> None:
+    assert names.check_description(None) is None
+    assert names.check_description("Cats 🐈\n") == "Cats 🐈\n"
+    for text in ("\0", 3, "\ud800", "é" * (1 << 15) + "x"):
+        with pytest.raises(InvalidInputError, match="description"):
+            names.check_description(text)
