@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 BUSY_TIMEOUT_S: Final = 5.0
+REST_S: Final = 60.0
+"""How long a file that failed is left alone, so that work does not wait for it again and again."""
+
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 Result = TypeVar("Result")
@@ -33,6 +37,7 @@ class LocalDb:
         self._connection: sqlite3.Connection | None = None
         self._close: Callable[[], object] = lambda: None
         self._pid = os.getpid()
+        self._rests_until_s = 0.0
 
     def read(self, work: Callable[[sqlite3.Connection], Result], default: Result) -> Result:
         """The result of `work`, or `default` where the file is of no use."""
@@ -50,17 +55,16 @@ class LocalDb:
         if self._pid != os.getpid():
             self._forget_parent()
         with self._lock:
-            for _ in range(2):
+            if time.monotonic() < self._rests_until_s:
+                return default
+            for is_last in (False, True):
                 try:
                     return self._transact(begin, work)
-                except sqlite3.Error as error:
-                    if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
-                        return default
-                    self._drop()
-                    if not self._remove():
-                        return default
-                except OSError:
-                    return default
+                except (sqlite3.Error, OSError) as error:
+                    damaged = getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+                    if is_last or not damaged or not self._remove():
+                        break
+            self._rests_until_s = time.monotonic() + REST_S
             return default
 
     def _transact(self, begin: str, work: Callable[[sqlite3.Connection], Result]) -> Result:
@@ -97,6 +101,7 @@ class LocalDb:
         self._connection = None
 
     def _remove(self) -> bool:
+        self._drop()
         for suffix in ("", "-wal", "-shm"):
             try:
                 Path(f"{self.path}{suffix}").unlink(missing_ok=True)

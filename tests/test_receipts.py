@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refart import files, receipts
@@ -234,6 +234,7 @@ rows = st.builds(
 )
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(rows, max_size=20))
 def test_receipts_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, wanted: list[Receipt]
