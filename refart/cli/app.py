@@ -78,7 +78,7 @@ class App(CommonOptions, click.Group):
             return _fail(settings, error, error.exit_code)
         except click.UsageError as error:
             hint = f" (try: {error.ctx.command_path} --help)" if error.ctx is not None else ""
-            return _fail(settings, error, EXIT_USAGE, error.format_message() + hint)
+            return _fail(settings, error, EXIT_USAGE, error.format_message() + hint, kind="UsageError")
         except click.Abort as error:
             return _fail(settings, error, EXIT_STOPPED, "stopped")
         except Exception as error:  # whatever it is, a script gets its code and a person one line
@@ -87,12 +87,19 @@ class App(CommonOptions, click.Group):
         return code if isinstance(code, int) else 0
 
 
-def _fail(settings: Settings, error: BaseException, code: int, message: str | None = None) -> int:
+def _fail(
+    settings: Settings,
+    error: BaseException,
+    code: int,
+    message: str | None = None,
+    *,
+    kind: str | None = None,
+) -> int:
     if os.environ.get("REFART_DEBUG") == "1":
         import traceback
 
         traceback.print_exception(error)
-    settings.output.error(type(error).__name__, message if message is not None else str(error), code)
+    settings.output.error(kind or type(error).__name__, message if message is not None else str(error), code)
     return code
 
 

@@ -19,7 +19,8 @@ EXIT_DIFFERS: Final = 11
 _COLOURS: Final = {"added": "green", "removed": "red", "modified": "yellow", "relocated": "blue"}
 
 
-def _sizes(row: Record) -> str:
+def sizes(row: Record) -> str:
+    """`2 B → 3 B`, or the one size there is."""
     sizes = [row["old_size"], row["new_size"]]
     known = [format_bytes(size) for size in sizes if size is not None]
     return " → ".join(dict.fromkeys(known)) or "-"
@@ -28,7 +29,7 @@ def _sizes(row: Record) -> str:
 _PATHS: Final = [Column("path")]
 _CHANGES: Final = [
     Column("change", colour=lambda row: _COLOURS[row["change"]]),
-    Column("size", text=_sizes),
+    Column("size", text=sizes),
     Column("path"),
 ]
 
@@ -71,15 +72,22 @@ def diff(
     said = ", ".join(f"{summary[kind]:,} {kind}" for kind in kinds) or "no change"
     headline = f"{before.qualified_name} → {after.qualified_name}: {said}"
     if stat:
+        text = {kind: _counted(summary, kind) for kind in kinds}
+        record = {"old": before.qualified_name, "new": after.qualified_name, **summary}
         settings.output.record(
-            {"old": before.qualified_name, "new": after.qualified_name, **summary},
-            headline=headline,
-            hide=("old", "new"),
+            record, headline=headline, hide=[k for k in record if k not in kinds], text=text
         )
     else:
         settings.output.note(headline)
     if exit_code and kinds:
         raise click.exceptions.Exit(EXIT_DIFFERS)
+
+
+def _counted(summary: Record, kind: str) -> str:
+    """`3 (12 KiB → 14 KiB)`"""
+    keys = ("old_modified_bytes", "new_modified_bytes") if kind == "modified" else (f"{kind}_bytes",)
+    moved = " → ".join(format_bytes(summary[key]) for key in keys if key in summary)
+    return f"{summary[kind]:,}" + (f" ({moved})" if moved else "")
 
 
 def _rows(changes: Diff) -> Iterator[dict[str, Any]]:

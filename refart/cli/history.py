@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
+from refart.cli import output
 from refart.cli.common import Command, Settings
 from refart.cli.output import Column, Node, Record
 from refart.cli.shapes import audit_record, node_record, run_label, run_record
@@ -18,22 +19,20 @@ if TYPE_CHECKING:
 
 
 def _changes(row: Record) -> str:
-    """`alias best: v0 → v1`: the values of an audit row, old and new."""
-    return "; ".join(
-        f"{field}: {_side(change, 'old')} → {_side(change, 'new')}" for field, change in row["detail"].items()
-    )
+    """`alias best: v0 → v1`: what an audit row tells of old and new values, digests left to `show`."""
 
+    def shown(field: str, value: object) -> str:
+        return f"v{value}" if value is not None and field.startswith("alias ") else output.shown(field, value)
 
-def _side(change: object, side: str) -> str:
-    value = change.get(side) if isinstance(change, dict) else change
-    return "-" if value is None else str(value)
+    changes = {field: change for field, change in row["detail"].items() if field != "manifest_digest"}
+    return "; ".join(f"{f}: {shown(f, c['old'])} → {shown(f, c['new'])}" for f, c in changes.items())
 
 
 _EVENTS: Final = [
     Column("at"),
     Column("name"),
     Column("action"),
-    Column("actor"),
+    Column("actor", "by"),
     Column("changes", text=_changes),
 ]
 

@@ -136,7 +136,7 @@ class Text:
         later = iter(rows)
         first = list(islice(later, _WIDTH_ROWS))
         labels = [column.label or label(column.key) for column in columns]
-        right = [all(isinstance(row[c.key], int | None) for row in first) and c.text is None for c in columns]
+        right = [c.text is None and all(isinstance(row[c.key], int | None) for row in first) for c in columns]
         cells = [[column.cell(row) for column in columns] for row in first]
         widths = [max(map(len, column)) for column in zip(*([labels] if header else []), *cells, strict=True)]
         if header and first:
@@ -148,7 +148,7 @@ class Text:
             _write(_style(_aligned(line, widths, right), fg=colour))
 
     def tree(self, root: Node, record: Record) -> None:
-        for line in _branches(root):
+        for line in branches(root):
             _write(line)
 
     def story(self, steps: Iterable[Step]) -> None:
@@ -214,7 +214,8 @@ def _aligned(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool])
     return "  ".join(padded) if padded[-1] else "  ".join(padded).rstrip()
 
 
-def _branches(root: Node) -> Iterator[str]:
+def branches(root: Node) -> Iterator[str]:
+    """The lines of a tree."""
     yield printable(root.label)
     waiting = [(child, "", child is root.children[-1]) for child in reversed(root.children)]
     while waiting:
