@@ -53,8 +53,8 @@ class Config:
         """
         best = ""
         for prefix in self.storage_options:
-            bare = prefix.rstrip("/")
-            if (uri == bare or uri.startswith((bare + "/", prefix))) and len(prefix) > len(best):
+            folder = prefix if prefix.endswith("/") else prefix + "/"
+            if f"{uri}/".startswith(folder) and len(prefix) > len(best):
                 best = prefix
         return dict(self.storage_options[best]) if best else {}
 
@@ -102,6 +102,8 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     def number(variable: str, key: str, default: int, least: int) -> int:
         value = env.get(variable) or table.get(key, default)
         try:
+            if type(value) is not int and not env.get(variable):  # in TOML, true and 1.5 are no whole numbers
+                raise TypeError
             result = int(value)
         except (TypeError, ValueError):
             raise InvalidInputError(
@@ -137,5 +139,7 @@ def _read_file(env: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
         if named:
             raise InvalidInputError(f"REFART_CONFIG names {path}, which does not exist") from None
         return path, {}
+    except OSError as error:
+        raise InvalidInputError(f"the configuration {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{path} is not valid TOML: {error}") from None
