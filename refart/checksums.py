@@ -57,11 +57,6 @@ def split(content_id: str) -> tuple[str, str]:
     return algo, value
 
 
-def is_weak(content_id: str) -> bool:
-    """True for ids that do not follow from the bytes alone nor from a server's word about them."""
-    return split(content_id)[0] in ("stat", NONE)
-
-
 def from_etag(etag: str) -> str:
     """The content id that an S3 ETag stands for: `md5:…` for a single part, `etag:…` otherwise.
 

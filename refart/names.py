@@ -130,11 +130,6 @@ def _safe_component(part: str, *, first: bool) -> str:
     return part.replace(":", "%3A", 1) if first and _DRIVE.match(part) else part
 
 
-def join_path(prefix: str | None, path: str) -> str:
-    """`prefix/path`, or `path` where there is no prefix."""
-    return f"{prefix}/{path}" if prefix else path
-
-
 def check_metadata(value: object) -> dict[str, Any]:
     """Accept metadata: a mapping that JSON can carry (no NaN, no two keys of one spelling), at most 1 MiB as UTF-8.
 
