@@ -1,0 +1,152 @@
+"""Bounded parallel work: order, bound, errors, endless input."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from refart.parallel import map_bounded, thread_pool
+
+
+@given(st.lists(st.integers(), max_size=30), st.integers(1, 8), st.integers(1, 4))
+@settings(max_examples=30)
+def test_results_come_in_the_order_of_the_items(items: list[int], window: int, threads: int) -> None:
+    with thread_pool(threads) as pool:
+        assert list(map_bounded(pool, lambda x: x * 2, items, window=window)) == [x * 2 for x in items]
+
+
+class Counted:
+    """Endless items that tell how many were taken."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def __iter__(self) -> Iterator[int]:
+        for number in itertools.count():
+            self.taken += 1
+            yield number
+
+
+@pytest.mark.parametrize("window", [1, 2, 7])
+def test_endless_input_is_read_only_as_results_are_taken(window: int) -> None:
+    items = Counted()
+    with thread_pool(2) as pool:
+        results = map_bounded(pool, lambda x: x, items, window=window)
+        assert items.taken == 0, "nothing begins before a result is asked for"
+        for number in range(20):
+            assert next(results) == number
+            assert items.taken == number + window
+        results.close()
+
+
+def test_at_most_a_window_of_calls_is_under_way() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(_: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        with lock:
+            running -= 1
+
+    with thread_pool(16) as pool:
+        list(map_bounded(pool, work, range(200), window=3))
+    assert most <= 3
+
+
+def test_calls_really_run_at_the_same_time() -> None:
+    meeting = threading.Barrier(4, timeout=30)
+    with thread_pool(4) as pool:
+        assert len(list(map_bounded(pool, lambda _: meeting.wait(), range(4), window=4))) == 4
+
+
+class Recording(ThreadPoolExecutor):
+    """A pool of one thread that remembers what was submitted."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.futures: list[Future] = []
+
+    def submit(self, *args, **kwargs):
+        self.futures.append(super().submit(*args, **kwargs))
+        return self.futures[-1]
+
+
+def test_the_first_error_is_raised_in_its_place_and_cancels_what_has_not_begun() -> None:
+    started = []
+    failed = threading.Event()
+
+    def work(number: int) -> int:
+        started.append(number)
+        if number == 2:
+            failed.set()
+            raise ValueError("two")
+        return number
+
+    with Recording() as pool:
+        results = map_bounded(pool, work, itertools.count(), window=3)
+        assert [next(results), next(results)] == [0, 1]
+        blocker = pool.submit(failed.wait, 30)  # the thread is busy: later items have not begun
+        with pytest.raises(ValueError, match="two"):
+            next(results)
+        assert blocker.result()
+    assert started[:3] == [0, 1, 2]
+    assert all(future.done() for future in pool.futures), "nothing is left waiting"
+
+
+def test_calls_that_have_not_begun_when_the_caller_stops_are_cancelled() -> None:
+    release = threading.Event()
+    began = threading.Event()
+
+    def work(number: int) -> int:
+        if number == 1:
+            began.set()
+            release.wait(30)
+        return number
+
+    with Recording() as pool:
+        results = map_bounded(pool, work, itertools.count(), window=5)
+        assert next(results) == 0
+        began.wait(30)
+        results.close()
+        release.set()
+        assert [future.cancelled() for future in pool.futures] == [False, False, True, True, True]
+
+
+def test_an_error_of_the_items_is_raised_too() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise KeyError("items")
+
+    with thread_pool(1) as pool, pytest.raises(KeyError, match="items"):
+        list(map_bounded(pool, lambda x: x, items(), window=4))
+
+
+def test_an_error_inside_a_pool_drops_what_has_not_begun() -> None:
+    release = threading.Event()
+
+    def fail_while_one_runs_and_one_waits() -> None:
+        with thread_pool(1) as pool:
+            pool.submit(release.wait, 30)
+            waiting = pool.submit(pytest.fail, "this must not run")
+            waiting.add_done_callback(lambda dropped: dropped.cancelled() and release.set())
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        fail_while_one_runs_and_one_waits()
+    assert release.is_set()
+
+
+def test_a_pool_waits_for_its_work() -> None:
+    done: list[int] = []
+    with thread_pool(2) as pool:
+        for number in range(50):
+            pool.submit(done.append, number)
+    assert sorted(done) == list(range(50))
