@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 
@@ -70,6 +71,18 @@ def test_get_opens_one_shard_and_then_none(store):
     assert manifest.get("b/040") == reference("b/040")
     assert manifest.get("b/040") == reference("b/040")
     assert len(store.opened) == 1
+
+
+def test_shards_without_statistics_are_readable(store):
+    """Another writer need not give them: every row group is then looked at."""
+    manifest = store.manifest(paged(ROWS, 50))
+    for shard in manifest.index.shards:
+        path = store.path("shards", shard.key)
+        pq.write_table(pq.read_table(path), path, row_group_size=3, write_statistics=False)
+    assert [manifest.get(e.path) for e in ROWS] == ROWS
+    assert manifest.get("b/0405") is None
+    assert listed(manifest.pages("b")) == below(ROWS, "b")
+    assert listed(manifest.pages()) == ROWS
 
 
 def test_lookups_keep_few_pages(store):

@@ -201,16 +201,18 @@ def hostile(folder: Path, schema: pa.Schema = FILE_SCHEMA, **columns) -> Path:
     return path
 
 
-NOT_UTF8 = pa.Array.from_buffers(
-    pa.string(), 1, [None, pa.array([0, 2], pa.int32()).buffers()[1], pa.py_buffer(b"\xff\xfe")]
-)
+def not_utf8(value: bytes) -> pa.StringArray:
+    """Arrow believes what it is told about bytes."""
+    offsets = pa.array([0, len(value)], pa.int32()).buffers()[1]
+    return pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(value)])
 
 
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
         ({"path": ["../a"]}, "is not an entry path"),
-        ({"path": NOT_UTF8}, "is damaged"),
+        ({"path": not_utf8(b"a\xff")}, "is damaged"),
+        ({"pin": not_utf8(b"etag:\xff")}, "is damaged"),
         ({"size": [-1]}, "is negative"),
         ({"content_id": ["md5:x"]}, "is not algo:value"),
         ({"uri_skip": [None]}, "half a rule"),
