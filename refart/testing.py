@@ -11,6 +11,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
     from refart.workspace import Workspace
 
 WSGIApp = Callable[..., Any]
+
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    # Not the profiles of whoever runs the tests, nor the role of the machine they run on.
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+"""The whole `AWS_…` environment of a test that uses `s3`, but for the endpoint."""
+
+
+def _missing(error: ImportError, install: str) -> str:
+    return f"refart.testing needs {error.name}, which is not installed: pip install {install}"
 
 
 class S3Requests:
@@ -57,9 +73,7 @@ class S3Server:
             from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
             from werkzeug.serving import make_server
         except ImportError as error:
-            raise RuntimeError(
-                f"refart.testing needs {error.name}, which is not installed: pip install 'refart[demo]'"
-            ) from error
+            raise RuntimeError(_missing(error, "'refart[demo]'")) from error
         self.requests = S3Requests()
         application = self._counting(DomainDispatcherApplication(create_backend_app))
         self._server = make_server(
@@ -70,6 +84,20 @@ class S3Server:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
+
+    @cached_property
+    def client(self) -> Any:
+        """A boto3 client of this server, whatever the environment says."""
+        try:
+            from boto3.session import Session
+        except ImportError as error:
+            raise RuntimeError(_missing(error, "boto3")) from error
+        session = Session(
+            aws_access_key_id=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
+            region_name=ENVIRONMENT["AWS_DEFAULT_REGION"],
+        )
+        return session.client("s3", endpoint_url=self.url)
 
     def start(self) -> None:
         self._thread.start()
@@ -182,25 +210,9 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Any:
     s3_server.reset()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    settings = {
-        "AWS_ENDPOINT_URL": s3_server.url,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        # Not the profiles of whoever runs the tests, nor the role of the machine they run on.
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    for name, value in settings.items():
+    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": s3_server.url}.items():
         monkeypatch.setenv(name, value)
-    try:
-        from boto3.session import Session
-    except ImportError as error:
-        raise RuntimeError(
-            f"refart.testing needs {error.name}, which is not installed: pip install boto3"
-        ) from error
-    return Session().client("s3")
+    return s3_server.client
 
 
 @pytest.fixture

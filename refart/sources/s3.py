@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final
 from refart.entries import Entry, Page, entries_of
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
 from refart.sources import s3_listing, s3_reading
-from refart.sources.base import Fetched, Scan
+from refart.sources.base import Fetched, Keep, Scan
 from refart.sources.s3_client import DENIED, GONE, MISSING, UNSUPPORTED, S3Client, code_of
 from refart.sources.s3_listing import NULL_VERSION, Listed, Row
 
@@ -30,7 +30,14 @@ class S3Source:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._client = S3Client(options)
 
-    def scan(self, uri: str, *, identify: bool = True, on_page: Callable[[int], None] | None = None) -> Scan:
+    def scan(
+        self,
+        uri: str,
+        *,
+        identify: bool = True,
+        keep: Keep | None = None,
+        on_page: Callable[[int], None] | None = None,
+    ) -> Scan:
         """List the object or prefix at `uri`: one request for every 1,000 objects, no HEAD.
 
         A versioned bucket pins `version:ID`; elsewhere, and for writes from before versioning, the content id
@@ -46,7 +53,8 @@ class S3Source:
             for rows in responses:
                 if on_page is not None:
                     on_page(len(rows))
-                yield s3_listing.page_of(rows, root, base, identify=identify)
+                page = s3_listing.page_of(rows, root, base, identify=identify)
+                yield page if keep is None else keep(page)
 
         try:
             row, below = self._look(uri, bucket, key)
@@ -194,7 +202,9 @@ class S3Source:
         bare, _, version = key.rpartition(PINNED_BY_HAND)
         if not bare or not version:
             return None
-        row = self._head(uri, bucket, bare, version)
+        row = self._head(uri, bucket, bare) if version == NULL_VERSION else None
+        if row is None or row.version_id is not None:  # no such object, or a later version is current
+            row = self._head(uri, bucket, bare, version)
         if row is None:
             raise NotFoundError(
                 f"s3://{bucket}/{bare} has no version {version!r} to read"

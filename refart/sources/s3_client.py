@@ -73,8 +73,9 @@ ERRORS: Final[Mapping[str, tuple[ErrorKind, str]]] = {
 }
 
 TRANSIENT: Final = frozenset(
-    {"SlowDown", "RequestTimeout", "RequestTimeoutException", "Throttling", "InternalError", "408", "429"}
+    {"SlowDown", "RequestTimeout", "RequestTimeoutException", "Throttling", "InternalError"}
 )
+TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 # What servers answer, in sets by what follows from it. A HEAD has its status only.
 DENIED: Final = frozenset({"AccessDenied", "AllAccessDisabled", "403"})
@@ -159,7 +160,7 @@ def _make(options: Mapping[str, Any]) -> Any:
     arguments.update(options.get("client_kwargs") or {})
     try:
         client = session.create_client("s3", **{"config": Config(**settings), **arguments})
-    except (TypeError, ValueError) as error:
+    except (BotoCoreError, TypeError, ValueError) as error:
         raise InvalidInputError(
             f"the storage options of s3:// are not usable: {_harmless(str(error))}"
         ) from error
@@ -210,11 +211,11 @@ def _answered(error: ClientError, what: str) -> RefartError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     kind, meaning = ERRORS.get(code) or ERRORS.get(str(status)) or (SourceError, "the server refused")
-    said = _harmless(str(error.response.get("Error", {}).get("Message", "")))
+    said = _harmless(error.response.get("Error", {}).get("Message") or "")
     answer = f"{error.operation_name} was answered {code or status}{': ' if said else ''}{said}"
     message = f"{what}: {meaning} ({answer})"
     if kind is SourceError:
-        return SourceError(message, transient=code in TRANSIENT or (status >= 500 and status != 501))
+        return SourceError(message, transient=code in TRANSIENT or status in TRANSIENT_STATUS)
     return kind(message)
 
 

@@ -74,9 +74,7 @@ class _Object:
             if not left or not self.same:
                 break
             response = self.range(position, stop)
-        raise SourceError(
-            f"{self}: the stream {why} at byte {position:,} of {stop or 'unknown'}", transient=True
-        )
+        raise SourceError(f"{self}: the stream {why} at byte {position:,} of {_bytes(stop)}", transient=True)
 
     def range(self, start: int, stop: int | None) -> Response:
         """A GET of the bytes from `start` to `stop` of exactly this object."""
