@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from refart.entries import Page
@@ -66,5 +67,11 @@ def _compile(patterns: Patterns, what: str) -> list[str]:
             raise InvalidInputError(f"{what} pattern {pattern!r} is malformed: {error}") from None
         if expression is None:
             raise InvalidInputError(f"{what} pattern {pattern!r} matches nothing")
+        try:
+            pc.match_substring_regex(pa.scalar(""), expression)
+        except pa.ArrowInvalid:
+            raise InvalidInputError(
+                f"{what} pattern {pattern!r} is malformed: check its [ranges]; there are no [[:classes:]]"
+            ) from None
         result.append(expression)
     return result
