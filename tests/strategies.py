@@ -43,8 +43,8 @@ few_paths: st.SearchStrategy[str] = st.sampled_from(
 )
 """A few dozen paths, folders and their look-alike neighbours among them: they collide within one example."""
 
-_hex = {algo: st.text("0123456789abcdef", min_size=n, max_size=n) for algo, n in checksums.HEX_DIGITS.items()}
-_values = st.text("0123456789abcdef-", min_size=1, max_size=40)
+_hex = {algo: st.integers(0, 16**n - 1).map(f"{{:0{n}x}}".format) for algo, n in checksums.HEX_DIGITS.items()}
+_values = st.text("0123456789abcdef-", min_size=1, max_size=8)
 
 content_ids: st.SearchStrategy[str] = st.one_of(
     *(digits.map(f"{algo}:{{}}".format) for algo, digits in _hex.items()),

@@ -59,8 +59,8 @@ class Draft:
 
     The entries `a` and `a/b` may both be there, as object stores allow it; it is for a download to refuse
     what a file system cannot hold. A lock serialises changes. An iterator yields the state at the call that
-    made it, whatever happens meanwhile. Memory holds at most `TABLE_ROWS` single rows and small runs; the rest
-    is in temporary files without a name, which end with the draft.
+    made it, whatever happens meanwhile. Memory holds at most `TABLE_ROWS` single rows and small runs; the
+    rest is in temporary files without a name, which end with the draft.
 
     `revision` is another number after each change.
     """

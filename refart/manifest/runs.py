@@ -32,7 +32,7 @@ row is a tombstone that hides its path in older layers: size, uri and pin are nu
 """
 
 SORT_BYTES: Final = 64 << 20  # 64 MiB
-BLOCK_ROWS: Final = 4096
+BLOCK_ROWS: Final = 2048
 """Rows of one block of a run: what a merge holds of each run, and what a lookup reads."""
 FAN_IN: Final = 32
 """Runs merged at once; with more, groups of runs are merged first."""
@@ -425,7 +425,7 @@ def sort_pages(
     """
     runs: list[SortedRun] = []
     builder = _Builder(folder, memory_bytes // 8)
-    for chunk in _chunks(pages, memory_bytes // 2):
+    for chunk in _chunks(pages, memory_bytes // 3):
         rows = _newest(_in_order(chunk), unique=not keep_last)
         if first_key(rows) <= builder.last:
             runs.append(builder.finish())
