@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -33,9 +34,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Paths of the files whose bytes were read, in order."""
     read: list[str] = []
     original = files.open_for_reading
-    monkeypatch.setattr(
-        files, "open_for_reading", lambda path: (read.append(os.fspath(path)), original(path))[1]
-    )
+
+    def noted(path: files.StrPath) -> BinaryIO:
+        read.append(os.fspath(path))
+        return original(path)
+
+    monkeypatch.setattr(files, "open_for_reading", noted)
     return read
 
 

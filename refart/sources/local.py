@@ -24,7 +24,7 @@ from refart.errors import (
 )
 from refart.parallel import thread_pool
 from refart.receipts import Receipts
-from refart.sources.base import Fetched, Scan
+from refart.sources.base import Fetched, Keep, Scan
 
 PAGE_FILES: Final = 8_192
 PAGE_BYTES: Final = 4 << 30  # 4 GiB: an interrupted scan keeps the receipts of its finished pages
@@ -51,7 +51,14 @@ class LocalSource:
         self._receipts = receipts if receipts is not None else Receipts(None)
         self._threads = default_threads()
 
-    def scan(self, uri: str, *, identify: bool = True, on_page: Callable[[int], None] | None = None) -> Scan:
+    def scan(
+        self,
+        uri: str,
+        *,
+        identify: bool = True,
+        keep: Keep | None = None,
+        on_page: Callable[[int], None] | None = None,
+    ) -> Scan:
         """See `Source.scan`. With `identify`, each file's SHA-256 is taken from its receipt or computed."""
         root = _path_of(uri)
         found = _stat(root)
@@ -59,7 +66,9 @@ class LocalSource:
             listed: Iterator[_Found] = _walk(root, found)
         else:
             listed = iter([_checked(_Found(os.path.basename(root), root, found))])
-        return Scan(is_object=not stat.S_ISDIR(found.st_mode), pages=self._pages(listed, identify, on_page))
+        return Scan(
+            is_object=not stat.S_ISDIR(found.st_mode), pages=self._pages(listed, identify, keep, on_page)
+        )
 
     def stat(self, uri: str) -> Entry | None:
         """See `Source.stat`; None for a folder too. Reads the file where no receipt holds."""
@@ -123,28 +132,39 @@ class LocalSource:
             ) from error
 
     def _pages(
-        self, listed: Iterator[_Found], identify: bool, on_page: Callable[[int], None] | None
+        self,
+        listed: Iterator[_Found],
+        identify: bool,
+        keep: Keep | None,
+        on_page: Callable[[int], None] | None,
     ) -> Iterator[Page]:
         with thread_pool(self._threads) as pool:
             for group in _groups(listed):
                 if on_page is not None:
                     on_page(len(group))
-                yield self._page(group, pool if identify else None)
+                page = _page(group) if keep is None else keep(_page(group))
+                yield self._identified(page, pool) if identify else page
 
-    def _page(self, group: Sequence[_Found], pool: Executor | None) -> Page:
-        if pool is None:
-            identified = [(checksums.NONE, found.stat.st_size) for found in group]
-        else:
-            paths = [found.path for found in group]
-            identified = self._receipts.hash_files(paths, pool, window=4 * self._threads)
-        columns = {
-            "path": [names.path_from_key(found.key) for found in group],
-            "size": [size for _, size in identified],
-            "content_id": [content_id for content_id, _ in identified],
-            "uri": [_PREFIX + found.path for found in group],
-            "pin": [None] * len(group),
-        }
-        return pa.RecordBatch.from_pydict(columns, schema=SCHEMA)
+    def _identified(self, page: Page, pool: Executor) -> Page:
+        """The page with the SHA-256 of each file, and the size of what was hashed."""
+        paths = [uri[len(_PREFIX) :] for uri in page.column("uri").to_pylist()]
+        identified = self._receipts.hash_files(paths, pool, window=4 * self._threads)
+        path, _, _, uri, pin = page.columns
+        size = pa.array([size for _, size in identified], pa.int64())
+        content_id = pa.array([content_id for content_id, _ in identified], pa.string())
+        return pa.RecordBatch.from_arrays([path, size, content_id, uri, pin], schema=SCHEMA)
+
+
+def _page(group: Sequence[_Found]) -> Page:
+    """A page of files that nobody has read yet."""
+    columns = {
+        "path": [names.path_from_key(found.key) for found in group],
+        "size": [found.stat.st_size for found in group],
+        "content_id": [checksums.NONE] * len(group),
+        "uri": [_PREFIX + found.path for found in group],
+        "pin": [None] * len(group),
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=SCHEMA)
 
 
 class _Found(NamedTuple):

@@ -7,8 +7,9 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -307,6 +308,25 @@ class TestPages:
         monkeypatch.setattr(files, "open_for_reading", lambda path: pytest.fail(f"{path} was read"))
         [entry] = listed(source, f"{place.uri}/d", identify=False).values()
         assert (entry.size, entry.content_id) == (5, checksums.NONE)
+
+    def test_what_is_not_wanted_is_not_read(
+        self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("a", "b", "c"):
+            place.put(f"d/{name}", name.encode())
+        original = files.open_for_reading
+        read_names: list[str] = []
+
+        def noted(path: files.StrPath) -> BinaryIO:
+            read_names.append(os.path.basename(path))
+            return original(path)
+
+        monkeypatch.setattr(files, "open_for_reading", noted)
+        [page] = source.scan(
+            f"{place.uri}/d", keep=lambda page: page.filter(pc.equal(page.column("path"), "b"))
+        ).pages
+        assert page.column("path").to_pylist() == read_names == ["b"]
+        assert page.column("content_id").to_pylist() == [sha256(b"b")]
 
     def test_pages_left_early_leave_no_thread(self, source: LocalSource, place: Folder) -> None:
         for n in range(20):
