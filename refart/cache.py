@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import sqlite3
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from refart import files
-from refart.errors import RefartError
+from refart.errors import InvalidInputError, RefartError
 from refart.localdb import LocalDb
 
 Link: TypeAlias = Literal["auto", "reflink", "hardlink", "copy"]
@@ -49,6 +50,10 @@ CREATE TRIGGER IF NOT EXISTS shrunk AFTER DELETE ON objects
 CREATE TABLE IF NOT EXISTS seen (content_key TEXT PRIMARY KEY, sha256 TEXT NOT NULL) WITHOUT ROWID;
 """
 
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_NEVER: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV})
+"""Errors by which a file system says that it cannot do this for any file: not tried again between the two."""
+
 _LEARN: Final = "INSERT OR REPLACE INTO seen VALUES (?, ?)"
 
 
@@ -65,6 +70,7 @@ class Cache:
         self._objects = os.path.join(folder, "objects")
         self._temporary = os.path.join(folder, "tmp")
         self._max_bytes = max_bytes
+        self._impossible: set[tuple[Link, int, int]] = set()
         self._db = LocalDb(Path(folder, "cache.sqlite"), _SCHEMA) if max_bytes > 0 else None
 
     def known(self, content_key: str) -> str | None:
@@ -76,7 +82,7 @@ class Cache:
             return None
         query = "SELECT sha256 FROM seen WHERE content_key = ?"
         row = self._db.read(lambda connection: connection.execute(query, (content_key,)).fetchone(), None)
-        return row[0] if row is not None else None
+        return row[0] if row is not None and _SHA256.fullmatch(row[0]) else None
 
     def learn(self, content_key: str, sha256: str) -> None:
         """Remember the SHA-256 of verified bytes under a weaker key; it outlives the bytes."""
@@ -96,10 +102,12 @@ class Cache:
             return False
         temporary = files.temporary_name(target.parent)
         try:
-            way = _share(cached, temporary, link, sha256, trusted=False)
+            way = self._share(cached, temporary, link, sha256, trusted=False)
             if way is None:
                 return False
-            if way != "hardlink":
+            if way == "hardlink":
+                os.chmod(temporary, files.READ_ONLY)
+            else:
                 files.backdate(temporary)
             size = os.stat(temporary).st_size
             os.replace(temporary, target)
@@ -133,12 +141,39 @@ class Cache:
         os.makedirs(os.path.dirname(cached), exist_ok=True)
         temporary = files.temporary_name(self._temporary)
         try:
-            if _share(path, temporary, link, sha256, trusted=True) is not None:
+            if self._share(path, temporary, link, sha256, trusted=True) is not None:
                 files.backdate(temporary)
                 os.chmod(temporary, files.READ_ONLY)
                 self._db.write(lambda connection: self._keep(connection, temporary, sha256, size), None)
         finally:
             _unlink(temporary)
+
+    def _share(self, source: str, target: str, link: Link, sha256: str, *, trusted: bool) -> Link | None:
+        """Make `target` hold the bytes of `source`; returns the way that worked, None where none of `link` did.
+
+        The bytes are checked, unless they are `trusted` and not moved; raises `_OtherBytes` where they are
+        others.
+        """
+        devices = (os.stat(source).st_dev, os.stat(os.path.dirname(target)).st_dev)
+        for way in _WAYS[link]:
+            if (way, *devices) in self._impossible:
+                continue
+            try:
+                found = _DO[way](source, target)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                _unlink(target)
+                if error.errno in _NEVER:
+                    self._impossible.add((way, *devices))
+                continue
+            if found is None and not trusted:
+                with files.open_for_reading(target) as file:
+                    found = files.sha256_of(file)
+            if found not in (None, sha256):
+                raise _OtherBytes
+            return way
+        return None
 
     def _keep(self, connection: sqlite3.Connection, temporary: str, sha256: str, size: int) -> None:
         """Name a new object, and make room for it. Files and rows change under one lock, so the bound
@@ -177,6 +212,8 @@ class Cache:
         self._db.write(lambda connection: connection.execute(delete, (sha256,)), None)
 
     def _path(self, sha256: str) -> str:
+        if not _SHA256.fullmatch(sha256):
+            raise InvalidInputError(f"{sha256[:80]!r} is no SHA-256: expected 64 lower-case hex digits")
         return os.path.join(self._objects, sha256[:2], sha256)
 
 
@@ -193,29 +230,6 @@ def _record(connection: sqlite3.Connection, sha256: str, size: int) -> None:
 
 def _now_ns() -> int:
     return time.time_ns()
-
-
-def _share(source: str, target: str, link: Link, sha256: str, *, trusted: bool) -> Link | None:
-    """Make `target` hold the bytes of `source`; returns the way that worked, None where none of `link` did.
-
-    The bytes are checked, unless they are `trusted` and not moved; raises `_OtherBytes` where they are
-    others.
-    """
-    for way in _WAYS[link]:
-        try:
-            found = _DO[way](source, target)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            _unlink(target)
-            continue
-        if found is None and not trusted:
-            with files.open_for_reading(target) as file:
-                found = files.sha256_of(file)
-        if found not in (None, sha256):
-            raise _OtherBytes
-        return way
-    return None
 
 
 def _reflink(source: str, target: str) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from refart import cache as cache_module
 from refart import files, localdb
 from refart.cache import Cache, Link
+from refart.errors import InvalidInputError
 from refart.localdb import LocalDb
 from refart.receipts import Receipt
 
@@ -232,6 +233,13 @@ class TestDamage:
         assert downloads.get("b", b"bytes") is not None
         downloads.bring("c", b"more")
         assert downloads.get("d", b"more") is not None
+
+    @pytest.mark.parametrize("wrong", ["", "../../secret", "0" * 63, "0" * 64 + "/.."])
+    def test_only_a_sha256_names_an_object(self, downloads: Downloads, wrong: str) -> None:
+        with pytest.raises(InvalidInputError, match="64 lower-case hex digits"):
+            downloads.cache.get(wrong, downloads.folder / "b")
+        downloads.cache.learn("md5:abc", wrong)
+        assert downloads.cache.known("md5:abc") is None
 
 
 class TestBound:
