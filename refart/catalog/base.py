@@ -218,14 +218,20 @@ class Catalog(Protocol):
         one is returned with `created=False`, description and metadata that were passed are written (old
         values go to the audit log), tags are added. Otherwise the next number is taken by compare-and-swap.
         In both cases `latest` and the aliases move, the output edge (and `inputs`) of the run are recorded,
-        parts of `distributed_id` are removed, and one audit row is written.
+        parts of `distributed_id` are removed, and one audit row is written. `NotFoundError` for a run, an
+        input or a source that the catalog does not know.
         """
 
     def update(self, key: VersionKey, patch: Patch) -> VersionRow:
-        """Change editable fields; removing an alias or tag the version does not have is `NotFoundError`."""
+        """Change editable fields, removals before additions; one audit row, if anything changed.
+
+        `NotFoundError` for removing an alias or tag that the version does not have, `InvalidInputError` for
+        removing `latest`, which can only be given to another version.
+        """
 
     def delete(self, key: VersionKey, *, delete_aliases: bool, actor: str, at: datetime) -> VersionRow:
-        """Mark a version deleted; `ConflictError` where it has aliases and `delete_aliases` is False.
+        """Mark a version deleted; `ConflictError` where it has aliases (`latest` is one) and `delete_aliases` is
+        False.
 
         If it was `latest`, the newest live version of the collection becomes `latest`.
         """
@@ -279,7 +285,7 @@ class Catalog(Protocol):
         versions: Sequence[VersionKey] | None = None,
         kind: EdgeKind | None = None,
     ) -> list[EdgeRow]:
-        """Edges that touch any of the runs or versions given, oldest first."""
+        """Edges that touch any of the runs or versions given, oldest first; none where neither is given."""
 
     def parts(self, project: str, name: str, distributed_id: str) -> list[PartRow]: ...
 

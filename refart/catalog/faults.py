@@ -45,9 +45,7 @@ def _sqlite(cause: BaseException, message: str, path: Path) -> RefartError:
             return PermissionDeniedError(
                 f"the catalog {path} is read-only for this user: get write access to the file and its folder"
             )
-        case sqlite3.SQLITE_CANTOPEN if not os.access(path.parent, os.W_OK) or not os.access(
-            path, os.R_OK | os.W_OK
-        ):
+        case sqlite3.SQLITE_CANTOPEN if not (_writable(path.parent) and _writable(path)):
             return PermissionDeniedError(
                 f"the catalog {path} cannot be opened: get read and write access to the file and its folder"
             )
@@ -61,6 +59,10 @@ def _sqlite(cause: BaseException, message: str, path: Path) -> RefartError:
             return CatalogError(f"the disk that holds the catalog {path} is full: make room, then try again")
         case _:
             return CatalogError(f"the catalog {path} failed: {message}")
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 _TRANSIENT: Final = frozenset(

@@ -47,9 +47,7 @@ def version(connection: Connection, project: str, name: str, selector: int | str
     """A live version by number or alias; `NotFoundError` says what is unknown."""
     query = _select_versions().where(t.projects.c.name == project, t.collections.c.name == name)
     if isinstance(selector, str):
-        query = query.join(t.aliases, t.aliases.c.version_id == t.versions.c.id).where(
-            t.aliases.c.alias == selector
-        )
+        query = _with_alias(query, selector)
     elif 0 <= selector <= _MAX_NUMBER:
         query = query.where(t.versions.c.number == selector, t.versions.c.deleted_at.is_(None))
     else:
@@ -65,9 +63,18 @@ def versions(
 ) -> list[VersionRow]:
     """Versions that pass the filter, newest first."""
     query = _select_versions()
-    if where.project is not None:
+    # Ids are given under the lock of the collection: within one collection they grow with the number,
+    # whatever the clocks of the machines say.
+    order = t.versions.c.id
+    if where.project is not None and where.name is not None:
+        # Looked up first: a planner that does not know which collection it is expects few versions, and sorts
+        # all of them instead of reading the end of an index.
+        collection_id = _collection_id(connection, where.project, where.name)
+        query = query.where(t.versions.c.collection_id == collection_id)
+        order = t.versions.c.number
+    elif where.project is not None:
         query = query.where(t.projects.c.name == where.project)
-    if where.name is not None:
+    elif where.name is not None:
         query = query.where(t.collections.c.name == where.name)
     if where.type is not None:
         query = query.where(t.collections.c.type == where.type)
@@ -76,9 +83,7 @@ def versions(
     if where.content_digest is not None:
         query = query.where(t.versions.c.content_digest == where.content_digest)
     if where.alias is not None:
-        query = query.join(t.aliases, t.aliases.c.version_id == t.versions.c.id).where(
-            t.aliases.c.alias == where.alias
-        )
+        query = _with_alias(query, where.alias)
     if where.tag is not None:
         query = query.join(t.tags, t.tags.c.version_id == t.versions.c.id).where(t.tags.c.tag == where.tag)
     for key, value in where.metadata.items():
@@ -88,9 +93,6 @@ def versions(
         query = query.where(t.versions.c.id.in_(having))
     if not where.include_deleted:
         query = query.where(t.versions.c.deleted_at.is_(None))
-    # Ids are given under the lock of the collection: within one collection they grow with the number,
-    # whatever the clocks of the machines say.
-    order = t.versions.c.number if where.project is not None and where.name is not None else t.versions.c.id
     if before is not None:
         last = version_ids(connection, [before]).get(before)
         if last is None:
@@ -170,6 +172,19 @@ def metadata_terms(values: Mapping[str, Any]) -> list[str]:
 
 def _select_versions() -> Select[Any]:
     return select(*_key, t.collections.c.type, t.versions).select_from(_versions)
+
+
+def _with_alias(query: Select[Any], alias: str) -> Select[Any]:
+    mine = and_(
+        t.aliases.c.version_id == t.versions.c.id, t.aliases.c.collection_id == t.versions.c.collection_id
+    )
+    return query.join(t.aliases, mine).where(t.aliases.c.alias == alias)
+
+
+def _collection_id(connection: Connection, project: str, name: str) -> int | None:
+    query = select(t.collections.c.id).select_from(_collections)
+    query = query.where(t.projects.c.name == project, t.collections.c.name == name)
+    return connection.execute(query).scalar_one_or_none()
 
 
 def _version_rows(connection: Connection, query: Select[Any]) -> list[VersionRow]:

@@ -42,7 +42,7 @@ def sixteen() -> Iterator[Callable[..., list[Any]]]:
     with ProcessPoolExecutor(16, context, workers.prepare, (barrier,)) as pool:
 
         def call(function: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
-            assert 16 == len(arguments)
+            assert len(arguments) == 16
             calls = [pool.submit(workers.together, function, argument) for argument in arguments]
             return [call.result(timeout=120) for call in calls]
 

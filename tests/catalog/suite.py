@@ -115,7 +115,7 @@ class CatalogSuite:
             catalog.commit(request(digest, name=name)).version.key.number
             for digest, name in [("a", "cats"), ("b", "cats"), ("a", "dogs"), ("c", "cats")]
         ]
-        assert [0, 1, 0, 2] == numbers
+        assert numbers == [0, 1, 0, 2]
 
     def test_unchanged_content_makes_no_version(self, catalog: Catalog) -> None:
         first = catalog.commit(request("a", description="old", metadata={"x": 1}))
@@ -123,9 +123,9 @@ class CatalogSuite:
         again = catalog.commit(request("a", manifest=manifest("a", address="elsewhere")))
         assert not again.created
         assert first.version.key == again.version.key
-        assert ("latest",) == again.version.aliases, "latest moves to what was logged last"
-        assert ("old", {"x": 1}) == (again.version.description, again.version.metadata), "None keeps them"
-        assert 2 == len(catalog.versions(VersionFilter()))
+        assert again.version.aliases == ("latest",), "latest moves to what was logged last"
+        assert (again.version.description, again.version.metadata) == ("old", {"x": 1}), "None keeps them"
+        assert len(catalog.versions(VersionFilter())) == 2
 
     def test_logging_unchanged_content_writes_what_was_passed_and_keeps_old_values_in_the_audit_log(
         self, catalog: Catalog
@@ -137,42 +137,42 @@ class CatalogSuite:
         row = catalog.commit(
             request(run_id="r2", description="new", metadata={"x": True}, tags=("t2",), aliases=("best",))
         ).version
-        assert ("new", {"x": True}, ("t1", "t2"), 5) == (row.description, row.metadata, row.tags, row.ttl_s)
+        assert (row.description, row.metadata, row.tags, row.ttl_s) == ("new", {"x": True}, ("t1", "t2"), 5)
         assert row.metadata["x"] is True
-        assert "r1" == row.created_by
+        assert row.created_by == "r1"
         assert {"r1", "r2"} == {edge.run_id for edge in catalog.edges(versions=[key(0)], kind="output")}
         newest = catalog.audit()[0]
-        assert ("version.log_again", "vision/cats:v0") == (newest.action, newest.subject)
-        assert {
+        assert (newest.action, newest.subject) == ("version.log_again", "vision/cats:v0")
+        assert newest.detail == {
             "description": {"old": "old", "new": "new"},
             "metadata": {"old": {"x": 1}, "new": {"x": True}},
             "tag t2": {"old": False, "new": True},
             "alias best": {"old": None, "new": 0},
-        } == newest.detail
+        }
 
     def test_latest_and_given_aliases_move_while_others_stay(self, catalog: Catalog) -> None:
         catalog.commit(request("a", aliases=("best", "stable")))
         catalog.commit(request("b", aliases=("best",)))
         aliases = {row.key.number: row.aliases for row in catalog.versions(VersionFilter())}
-        assert {0: ("stable",), 1: ("best", "latest")} == aliases
+        assert aliases == {0: ("stable",), 1: ("best", "latest")}
 
     def test_another_type_is_a_conflict_that_changes_nothing(self, catalog: Catalog) -> None:
         catalog.commit(request("a"))
         with pytest.raises(ConflictError, match="vision/cats has type 'dataset', not 'model'"):
             catalog.commit(request("b", type="model"))
         assert [key(0)] == [row.key for row in catalog.versions(VersionFilter())]
-        assert 1 == len(catalog.audit())
+        assert len(catalog.audit()) == 1
 
     def test_an_unknown_run_is_refused_and_leaves_nothing(self, catalog: Catalog) -> None:
         with pytest.raises(NotFoundError, match="no run 'ghost'"):
             catalog.commit(request(run_id="ghost"))
-        assert [] == catalog.projects()
+        assert catalog.projects() == []
 
     def test_an_unknown_input_is_refused_and_leaves_nothing(self, catalog: Catalog) -> None:
         catalog.save_run(run_row())
         with pytest.raises(NotFoundError, match="no artifact 'ghost'"):
             catalog.commit(request(run_id="r1", inputs=(key(0, "ghost"),)))
-        assert [] == catalog.collections()
+        assert catalog.collections() == []
 
     def test_inputs_and_source_are_recorded(self, catalog: Catalog) -> None:
         catalog.save_run(run_row())
@@ -187,15 +187,15 @@ class CatalogSuite:
     def test_a_linked_version_is_not_made_twice(self, catalog: Catalog) -> None:
         catalog.commit(request(name="raw"))
         made = [catalog.commit(request(name="shelf", source=key(0, "raw"))).created for _ in range(2)]
-        assert [True, False] == made
+        assert made == [True, False]
 
     def test_each_commit_leaves_one_audit_row(self, catalog: Catalog) -> None:
         for digest in "aab":
             catalog.commit(request(digest))
         rows = catalog.audit("vision")
-        assert ["version.create", "version.log_again", "version.create"] == [row.action for row in rows]
-        assert ["vision/cats:v1", "vision/cats:v0", "vision/cats:v0"] == [row.subject for row in rows]
-        assert (NOW, "ada") == (rows[0].at, rows[0].actor)
+        assert [row.action for row in rows] == ["version.create", "version.log_again", "version.create"]
+        assert [row.subject for row in rows] == ["vision/cats:v1", "vision/cats:v0", "vision/cats:v0"]
+        assert (rows[0].at, rows[0].actor) == (NOW, "ada")
 
     # -- metadata --------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class CatalogSuite:
         counts = [
             len(catalog.versions(VersionFilter(metadata=wanted))) for wanted in ({"a": 3}, {"a": 1}, {"b": 2})
         ]
-        assert [1, 0, 0] == counts
+        assert counts == [1, 0, 0]
 
     def test_metadata_cannot_be_searched_for_a_list(self, catalog: Catalog) -> None:
         with pytest.raises(InvalidInputError, match="not list"):
@@ -307,7 +307,7 @@ class CatalogSuite:
         while page := catalog.versions(where, limit=3, before=before):
             pages.append([row.key.number for row in page])
             before = page[-1].key
-        assert [[6, 5, 4], [3, 2, 1], [0]] == pages
+        assert pages == [[6, 5, 4], [3, 2, 1], [0]]
 
     def test_a_page_cannot_go_on_after_an_unknown_version(self, catalog: Catalog) -> None:
         catalog.commit(request())
@@ -322,7 +322,7 @@ class CatalogSuite:
         wanted = [key(2), key(0, "birds", "audio"), key(9), key(1), key(0, "birds"), key(10**30), key(2)]
         rows = catalog.version_rows(wanted)
         assert [wanted[0], wanted[1], wanted[3], wanted[6]] == [row.key for row in rows]
-        assert NOW == rows[2].deleted_at
+        assert rows[2].deleted_at == NOW
 
     def test_many_keys_and_edges_are_found_at_once(self, catalog: Catalog) -> None:
         """More than the variables one SQLite statement takes (999 in old ones)."""
@@ -330,8 +330,8 @@ class CatalogSuite:
         for number in range(30):
             catalog.commit(request(str(number), run_id="r1"))
         keys = [key(number) for number in range(1500)]
-        assert 30 == len(catalog.version_rows(keys))
-        assert 30 == len(catalog.edges(versions=keys, run_ids=["r1", *(f"x{n}" for n in range(1500))]))
+        assert len(catalog.version_rows(keys)) == 30
+        assert len(catalog.edges(versions=keys, run_ids=["r1", *(f"x{n}" for n in range(1500))])) == 30
 
     # -- what is not there -----------------------------------------------------------------------
 
@@ -362,7 +362,7 @@ class CatalogSuite:
     def test_an_empty_catalog_says_that_it_is_empty(self, catalog: Catalog) -> None:
         with pytest.raises(NotFoundError, match="there is no project 'vision': the catalog has none"):
             catalog.version("vision", "cats", "latest")
-        assert ([], [], []) == (catalog.projects(), catalog.collections(), catalog.versions(VersionFilter()))
+        assert (catalog.projects(), catalog.collections(), catalog.versions(VersionFilter())) == ([], [], [])
 
     # -- update ----------------------------------------------------------------------------------
 
@@ -371,15 +371,15 @@ class CatalogSuite:
         catalog.update(key(0), patch())
         assert before == catalog.version("vision", "cats", 0)
         after = catalog.update(key(0), patch(set_description=True, set_ttl=True, metadata={"b": [2]}))
-        assert (None, None, {"b": [2]}, ("t",)) == (
+        assert (
             after.description,
             after.ttl_s,
             after.metadata,
             after.tags,
-        )
+        ) == (None, None, {"b": [2]}, ("t",))
         assert after == catalog.version("vision", "cats", 0)
         actions = [row.action for row in catalog.audit(subject="vision/cats:v0")]
-        assert ["version.update", "version.create"] == actions, "a patch that changes nothing leaves no row"
+        assert actions == ["version.update", "version.create"], "a patch that changes nothing leaves no row"
 
     def test_update_moves_aliases_and_tags(self, catalog: Catalog) -> None:
         catalog.commit(request("a", aliases=("best", "old"), tags=("x",)))
@@ -387,13 +387,13 @@ class CatalogSuite:
         row = catalog.update(
             key(1), patch(add_aliases=("best", "new"), add_tags=("y", "y"), remove_aliases=())
         )
-        assert (("best", "latest", "new"), ("y",)) == (row.aliases, row.tags)
+        assert (row.aliases, row.tags) == (("best", "latest", "new"), ("y",))
         row = catalog.update(key(0), patch(remove_aliases=("old",), remove_tags=("x",)))
-        assert ((), ()) == (row.aliases, row.tags)
-        assert {
+        assert (row.aliases, row.tags) == ((), ())
+        assert catalog.audit()[0].detail == {
             "alias old": {"old": 0, "new": None},
             "tag x": {"old": True, "new": False},
-        } == catalog.audit()[0].detail
+        }
 
     def test_latest_can_be_given_to_another_version_but_not_removed(self, catalog: Catalog) -> None:
         catalog.commit(request("a"))
@@ -408,7 +408,7 @@ class CatalogSuite:
         self, catalog: Catalog, change: dict[str, Any]
     ) -> None:
         before = catalog.commit(request(aliases=("best",), tags=("night",))).version
-        with pytest.raises(NotFoundError, match="did you mean '(best|night)'"):
+        with pytest.raises(NotFoundError, match=r"did you mean '(best|night)'"):
             catalog.update(key(0), patch(set_description=True, description="lost", **change))
         assert before == catalog.version("vision", "cats", 0)
 
@@ -426,20 +426,20 @@ class CatalogSuite:
         catalog.commit(request(aliases=("best",)))
         with pytest.raises(ConflictError, match="vision/cats:v0 has the aliases best, latest"):
             delete(catalog, 0, delete_aliases=False)
-        assert ("best", "latest") == catalog.version("vision", "cats", 0).aliases
+        assert catalog.version("vision", "cats", 0).aliases == ("best", "latest")
 
     def test_a_deleted_version_keeps_its_row_for_lineage(self, catalog: Catalog) -> None:
         catalog.save_run(run_row())
         catalog.commit(request("a", run_id="r1"))
         catalog.commit(request("b"))
         row = delete(catalog, 0, delete_aliases=False)
-        assert (NOW, ()) == (row.deleted_at, row.aliases)
+        assert (row.deleted_at, row.aliases) == (NOW, ())
         assert [row] == catalog.version_rows([key(0)])
         assert [key(0)] == [edge.version for edge in catalog.edges(run_ids=["r1"])]
         assert [key(1)] == [found.key for found in catalog.versions(VersionFilter())]
         with_deleted = catalog.versions(VersionFilter(include_deleted=True))
         assert [key(1), key(0)] == [found.key for found in with_deleted]
-        assert "version.delete" == catalog.audit()[0].action
+        assert catalog.audit()[0].action == "version.delete"
 
     def test_latest_falls_back_to_the_newest_live_version(self, catalog: Catalog) -> None:
         for digest in "abc":
@@ -472,20 +472,20 @@ class CatalogSuite:
         catalog.commit(request(project="audio", name="ants"))
         delete(catalog, 2)
         found = [(row.project, row.name, row.version_count, row.latest) for row in catalog.collections()]
-        assert [("audio", "Birds", 1, 0), ("audio", "ants", 1, 0), ("vision", "cats", 2, 1)] == found
-        assert ["Birds"] == [row.name for row in catalog.collections("audio", "model")]
+        assert found == [("audio", "Birds", 1, 0), ("audio", "ants", 1, 0), ("vision", "cats", 2, 1)]
+        assert [row.name for row in catalog.collections("audio", "model")] == ["Birds"]
         one = catalog.collection("vision", "cats")
         assert one is not None
-        assert ("dataset", NOW, 2, 1) == (one.type, one.created_at, one.version_count, one.latest)
+        assert (one.type, one.created_at, one.version_count, one.latest) == ("dataset", NOW, 2, 1)
         assert catalog.collection("vision", "Birds") is None
-        assert ["audio", "vision"] == catalog.projects()
+        assert catalog.projects() == ["audio", "vision"]
 
     def test_a_collection_without_live_versions_has_no_latest(self, catalog: Catalog) -> None:
         catalog.commit(request())
         delete(catalog, 0)
         row = catalog.collection("vision", "cats")
         assert row is not None
-        assert (0, None) == (row.version_count, row.latest)
+        assert (row.version_count, row.latest) == (0, None)
 
     # -- runs and edges --------------------------------------------------------------------------
 
@@ -501,9 +501,9 @@ class CatalogSuite:
         for number in range(3):
             catalog.save_run(run_row(f"r{number}", created_at=NOW + timedelta(seconds=number)))
         catalog.save_run(run_row("other", project="audio"))
-        assert ["r2", "r1", "r0"] == [run.id for run in catalog.runs("vision")]
-        assert ["r2", "r1"] == [run.id for run in catalog.runs(limit=2)]
-        assert [] == catalog.runs("nowhere")
+        assert [run.id for run in catalog.runs("vision")] == ["r2", "r1", "r0"]
+        assert [run.id for run in catalog.runs(limit=2)] == ["r2", "r1"]
+        assert catalog.runs("nowhere") == []
 
     def test_an_unknown_run_is_not_found(self, catalog: Catalog) -> None:
         with pytest.raises(NotFoundError, match="no run 'ghost'"):
@@ -524,7 +524,7 @@ class CatalogSuite:
         catalog.save_run(run_row())
         with pytest.raises(NotFoundError, match="there is no vision/cats:v9: there is v0"):
             catalog.record_use("r1", key(9), NOW)
-        assert [] == catalog.edges(versions=[key(0)])
+        assert catalog.edges(versions=[key(0)]) == []
 
     def test_edges_are_found_from_both_sides_oldest_first(self, catalog: Catalog) -> None:
         catalog.save_run(run_row("r1"))
@@ -532,12 +532,14 @@ class CatalogSuite:
         catalog.commit(request("a", run_id="r1", at=NOW + timedelta(minutes=2)))
         catalog.commit(request("b", run_id="r2", at=NOW + timedelta(minutes=3)))
         catalog.record_use("r2", key(0), NOW)
-        shown = [(edge.run_id, edge.version.number, edge.kind) for edge in catalog.edges(run_ids=["r1", "r2"])]
-        assert [("r2", 0, "input"), ("r1", 0, "output"), ("r2", 1, "output")] == shown
-        assert ["r2", "r1"] == [edge.run_id for edge in catalog.edges(versions=[key(0)])]
-        assert ["r2"] == [edge.run_id for edge in catalog.edges(versions=[key(0)], kind="input")]
+        shown = [
+            (edge.run_id, edge.version.number, edge.kind) for edge in catalog.edges(run_ids=["r1", "r2"])
+        ]
+        assert shown == [("r2", 0, "input"), ("r1", 0, "output"), ("r2", 1, "output")]
+        assert [edge.run_id for edge in catalog.edges(versions=[key(0)])] == ["r2", "r1"]
+        assert [edge.run_id for edge in catalog.edges(versions=[key(0)], kind="input")] == ["r2"]
         either = catalog.edges(run_ids=["r1"], versions=[key(0), key(1)], kind="output")
-        assert [0, 1] == [edge.version.number for edge in either], "an edge found twice is listed once"
+        assert [edge.version.number for edge in either] == [0, 1], "an edge found twice is listed once"
         assert [] == catalog.edges() == catalog.edges(run_ids=[], versions=[key(9)])
 
     # -- parts, settings, audit ------------------------------------------------------------------
@@ -561,8 +563,8 @@ class CatalogSuite:
         catalog.add_part(self.part("p1", distributed_id="other"))
         assert [self.part("p1", run_id="r1"), self.part("p2")] == catalog.parts("vision", "cats", "job-7")
         catalog.commit(request(distributed_id="job-7"))
-        assert [] == catalog.parts("vision", "cats", "job-7")
-        assert 1 == len(catalog.parts("vision", "cats", "other"))
+        assert catalog.parts("vision", "cats", "job-7") == []
+        assert len(catalog.parts("vision", "cats", "other")) == 1
 
     def test_parts_have_one_type(self, catalog: Catalog) -> None:
         catalog.add_part(self.part())
@@ -574,29 +576,29 @@ class CatalogSuite:
 
     def test_the_first_writer_of_a_setting_wins(self, catalog: Catalog) -> None:
         assert catalog.setting("store") is None
-        assert "s3://a" == catalog.put_setting("store", "s3://a")
-        assert "s3://a" == catalog.put_setting("store", "s3://b")
-        assert "s3://a" == catalog.setting("store")
+        assert catalog.put_setting("store", "s3://a") == "s3://a"
+        assert catalog.put_setting("store", "s3://b") == "s3://a"
+        assert catalog.setting("store") == "s3://a"
 
     def test_the_audit_log_is_read_newest_first(self, catalog: Catalog) -> None:
         catalog.commit(request("a"))
         catalog.commit(request("b", actor="bob"))
         catalog.commit(request("a", project="audio"))
-        assert ["audio", "vision", "vision"] == [row.project for row in catalog.audit()]
-        assert ["bob", "ada"] == [row.actor for row in catalog.audit("vision")]
-        assert ["vision/cats:v1"] == [row.subject for row in catalog.audit("vision", limit=1)]
-        assert ["bob"] == [row.actor for row in catalog.audit(subject="vision/cats:v1")]
+        assert [row.project for row in catalog.audit()] == ["audio", "vision", "vision"]
+        assert [row.actor for row in catalog.audit("vision")] == ["bob", "ada"]
+        assert [row.subject for row in catalog.audit("vision", limit=1)] == ["vision/cats:v1"]
+        assert [row.actor for row in catalog.audit(subject="vision/cats:v1")] == ["bob"]
         of_collection = catalog.audit(subject="vision/cats")
-        assert ["vision/cats:v1", "vision/cats:v0"] == [row.subject for row in of_collection]
-        assert [] == [*catalog.audit(subject="vision/cat"), *catalog.audit(subject="vision/Cats")]
+        assert [row.subject for row in of_collection] == ["vision/cats:v1", "vision/cats:v0"]
+        assert [*catalog.audit(subject="vision/cat"), *catalog.audit(subject="vision/Cats")] == []
 
     @pytest.mark.parametrize("field", ["description", "actor"])
     def test_text_that_is_not_unicode_is_refused(self, catalog: Catalog, field: str) -> None:
         with pytest.raises(InvalidInputError, match="cannot store a value"):
             catalog.commit(request(**{field: "\ud800"}))
-        assert [] == catalog.projects()
+        assert catalog.projects() == []
 
     def test_a_number_that_is_too_large_is_refused(self, catalog: Catalog) -> None:
         with pytest.raises(InvalidInputError, match="cannot store a value"):
             catalog.commit(request(ttl_s=2**63))
-        assert [] == catalog.projects()
+        assert catalog.projects() == []

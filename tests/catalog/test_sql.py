@@ -27,7 +27,7 @@ def test_sixteen_processes_that_open_a_new_catalog_at_once_all_succeed(
 ) -> None:
     sixteen(workers.open_and_close, [catalog_url] * 16)
     with closing(open_catalog(catalog_url, create=False)) as catalog:
-        assert [] == catalog.projects()
+        assert catalog.projects() == []
 
 
 def test_sixteen_processes_with_different_contents_make_v0_to_v15(catalog_url: str, sixteen: Sixteen) -> None:
@@ -43,7 +43,7 @@ def test_sixteen_processes_with_different_contents_make_v0_to_v15(catalog_url: s
         told = {found: f"r{n}" for n, (found, _) in enumerate(results)}
         assert told == {row.key: row.created_by for row in rows}
         assert key(15) == catalog.version("vision", "cats", "latest").key
-        assert 16 == len(catalog.audit())
+        assert len(catalog.audit()) == 16
 
 
 def test_sixteen_processes_with_the_same_content_make_one_version_and_sixteen_edges(
@@ -53,11 +53,11 @@ def test_sixteen_processes_with_the_same_content_make_one_version_and_sixteen_ed
         workers.commit, [(catalog_url, run_row(f"r{n}"), request("same", run_id=f"r{n}")) for n in range(16)]
     )
     assert [key(0)] * 16 == [found for found, _ in results]
-    assert 1 == sum(created for _, created in results)
+    assert sum(created for _, created in results) == 1
     with closing(open_catalog(catalog_url)) as catalog:
         assert [key(0)] == [row.key for row in catalog.versions(VersionFilter(include_deleted=True))]
         edges = catalog.edges(versions=[key(0)], kind="output")
-        assert 16 == len(edges)
+        assert len(edges) == 16
         assert {f"r{n}" for n in range(16)} == {edge.run_id for edge in edges}
 
 
@@ -68,10 +68,8 @@ def test_many_threads_share_a_catalog(catalog: SqlCatalog) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 40])
-def test_listing_costs_the_same_statements_for_few_and_many_versions(
-    catalog: SqlCatalog, count: int
-) -> None:
-    """One for the versions, one for their aliases, one for their tags: none a version."""
+def test_listing_costs_the_same_statements_for_few_and_many_versions(catalog: SqlCatalog, count: int) -> None:
+    """One each for the collection, the versions, their aliases and their tags: none a version."""
     for number in range(count):
         catalog.commit(request(str(number), aliases=(f"a{number}",), tags=("t",)))
     statements: list[str] = []
@@ -82,4 +80,4 @@ def test_listing_costs_the_same_statements_for_few_and_many_versions(
             statements.append(statement)
 
     assert count == len(catalog.versions(VersionFilter(project="vision", name="cats")))
-    assert 3 == len(statements)
+    assert len(statements) == 4
