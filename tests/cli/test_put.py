@@ -1,0 +1,128 @@
+"""`refart put`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from refart.testing import Lake
+from refart.workspace import Workspace
+from tests.cli.calls import Calls
+
+
+def test_a_local_folder_is_copied_and_the_same_again_makes_no_version(cli: Calls, folder: Path) -> None:
+    first = cli("put", "data", "--json").document
+    assert (first["name"], first["version"], first["type"]) == ("default/data:v0", "v0", "dataset")
+    assert (first["created"], first["entries"], first["size_bytes"]) == (True, 3, 17)
+    assert (first["managed_bytes"], first["referenced_bytes"], first["aliases"]) == (17, 0, ["latest"])
+    again = cli("put", "data", "--json").document
+    assert (again["name"], again["created"], again["digest"]) == (first["name"], False, first["digest"])
+    assert "no version was made" in cli("put", "data").stdout
+
+
+def test_a_version_is_logged_inside_a_run_of_type_put(
+    cli: Calls, folder: Path, refart_workspace: Workspace
+) -> None:
+    run = refart_workspace.run(cli("put", "data", "--json").document["run"])
+    assert (run.job_type, run.state) == ("put", "finished")
+    assert [version.qualified_name for version in run.logged_artifacts()] == ["default/data:v0"]
+
+
+def test_an_s3_prefix_is_logged_by_reference(cli: Calls, versioned_lake: Lake) -> None:
+    done = cli("put", f"{versioned_lake.uri}/raw", "-n", "raw", "--json").document
+    assert (done["entries"], done["managed_bytes"]) == (3, 0)
+    assert done["referenced_bytes"] == done["size_bytes"] > 0
+    uris = [entry["uri"] for entry in cli("ls", "raw:v0", "--json").documents]
+    assert uris == [
+        f"{versioned_lake.uri}/raw/{name}" for name in ("2026/a.csv", "2026/b.csv", "labels.json")
+    ]
+
+
+@pytest.mark.parametrize("how", [("-r", "data"), ("file://{here}/data",)])
+def test_a_local_folder_can_be_logged_where_it_lies(cli: Calls, folder: Path, how: tuple[str, ...]) -> None:
+    args = [part.format(here=Path.cwd()) for part in how]
+    done = cli("put", *args, "-n", "d", "--json").document
+    assert (done["managed_bytes"], done["referenced_bytes"]) == (0, 17)
+    assert {entry["uri"] for entry in cli("ls", "d:v0/labels.json", "--json").documents} == {
+        f"file://{Path.cwd()}/data/labels.json"
+    }
+
+
+def test_several_sources_make_one_version_named_after_the_first(
+    cli: Calls, folder: Path, versioned_lake: Lake
+) -> None:
+    done = cli("put", "data", f"{versioned_lake.uri}/README.txt", "--json").document
+    assert (done["name"], done["entries"], done["managed_bytes"]) == ("default/data:v0", 4, 17)
+
+
+def test_labels_description_and_metadata_are_recorded(cli: Calls, folder: Path) -> None:
+    cli(
+        *("put", "data", "-n", "p/d", "-t", "model", "-a", "best", "-a", "golden", "--tag", "camera 2"),
+        *("-d", "what it is", "-m", "epochs=3", "-m", "note=x=y", "-m", 'deep={"a": [1]}'),
+    )
+    shown = cli("show", "p/d:best", "--json").document
+    assert (shown["name"], shown["type"], shown["description"]) == ("p/d:v0", "model", "what it is")
+    assert (shown["aliases"], shown["tags"]) == (["best", "golden", "latest"], ["camera 2"])
+    assert shown["metadata"] == {"epochs": 3, "note": "x=y", "deep": {"a": [1]}}
+
+
+def test_a_type_given_once_is_kept_and_another_one_refused(cli: Calls, folder: Path) -> None:
+    cli("put", "data", "-t", "model")
+    assert cli("put", "data", "--json").document["type"] == "model"
+    assert "has the type 'model'" in cli("put", "data", "-t", "dataset", code=4).stderr
+
+
+def test_include_exclude_and_at_choose_what_goes_where(cli: Calls, folder: Path) -> None:
+    cli("put", "data", "--include", "*.txt", "--exclude", "b.txt", "--at", "x/y")
+    assert [row["path"] for row in cli("ls", "data:v0", "--json").documents] == ["x/y/train/a.txt"]
+    cli("put", "data/labels.json", "-n", "one", "--at", "l.json")
+    assert [row["path"] for row in cli("ls", "one:v0", "--json").documents] == ["l.json"]
+
+
+@pytest.mark.parametrize(
+    ("checksum", "algorithms"), [("auto", {"md5"}), ("sha256", {"sha256"}), ("none", {"none"})]
+)
+def test_checksum_chooses_the_content_id_of_references(
+    cli: Calls, versioned_lake: Lake, checksum: str, algorithms: set[str]
+) -> None:
+    cli("put", versioned_lake.uri, "-n", "d", "--checksum", checksum)
+    ids = [row["content_id"] for row in cli("ls", "d:v0", "--json").documents]
+    assert {content_id.partition(":")[0] for content_id in ids} == algorithms
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("data", "--max-objects", "5"), 2, "--reference"),
+        (("data", "--checksum", "sha256"), 2, "--reference"),
+        (("data/labels.json", "--include", "*"), 2, "one file"),
+        (("data", "-r", "--max-objects", "2"), 2, "max_objects=2"),
+        (("data", "-m", "novalue"), 2, "KEY=VALUE"),
+        (("data", "-n", "no spaces"), 2, "artifact name"),
+        (("data", "-a", "v7"), 2, "version number"),
+        (("data", "--tag", "!"), 2, "tag"),
+        (("data", "--include", "*.zip"), 3, "matches no"),
+        (("nowhere",), 3, "nowhere"),
+        (("s3://no-such-bucket-of-ours/x",), 3, "no-such-bucket-of-ours"),
+        (("s3://user:secret@host/x",), 2, "credentials"),
+    ],
+)
+def test_what_cannot_be_logged_leaves_neither_a_version_nor_a_run(
+    cli: Calls,
+    folder: Path,
+    s3: object,
+    refart_workspace: Workspace,
+    args: tuple[str, ...],
+    code: int,
+    says: str,
+) -> None:
+    error = cli("put", *args, "--json", code=code).error
+    assert says in error["message"]
+    assert "secret" not in error["message"]
+    assert (refart_workspace.collections(), refart_workspace.runs()) == ([], [])
+
+
+def test_allow_empty_logs_nothing_at_all(cli: Calls) -> None:
+    Path("empty").mkdir()
+    assert cli("put", "empty", "--allow-empty", "--json").document["entries"] == 0
