@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,7 +45,10 @@ def test_a_lake_is_a_bucket_with_objects(kind: str, request: pytest.FixtureReque
 
 def test_requests_of_child_processes_are_counted(versioned_lake: Lake, s3_requests: S3Requests) -> None:
     s3_requests.clear()
-    code = "import botocore.session as b; b.Session().create_client('s3').head_object(Bucket='versioned-lake', Key='README.txt')"
+    code = """
+import boto3
+boto3.client("s3").head_object(Bucket="versioned-lake", Key="README.txt")
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
     assert s3_requests.operations == ["HeadObject"]
     assert s3_requests.count() == s3_requests.count("HeadObject", "GetObject") == 1
@@ -72,7 +77,7 @@ def test_operations_are_named_as_in_the_api(method: str, path: str, query: str, 
     assert operation_of(method, path, query) == operation
 
 
-def test_a_workspace_is_the_default_of_this_process(refart_workspace: Any, tmp_path: Any) -> None:
+def test_a_workspace_is_the_default_of_this_process(refart_workspace: Any, tmp_path: Path) -> None:
     assert os.environ["REFART_URL"] == str(tmp_path / "workspace")
     assert {name for name in os.environ if name.startswith("REFART_")} == {
         "REFART_URL",
@@ -80,3 +85,25 @@ def test_a_workspace_is_the_default_of_this_process(refart_workspace: Any, tmp_p
         "REFART_CONFIG",
     }
     assert list(refart_workspace.projects()) == []
+
+
+def test_the_examples_of_the_documentation_hold(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "testing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    examples = [block for block in blocks if "def test_" in block]
+    (tmp_path / "test_examples.py").write_text("\n\n".join(examples), encoding="utf-8")
+    (tmp_path / "conftest.py").write_text(blocks[0], encoding="utf-8")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))
+    }
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert f"{sum(block.count('def test_') for block in examples)} passed" in done.stdout

@@ -1,7 +1,7 @@
 """Listing responses of S3, parsed from their bytes and turned into pages.
 
-botocore's own parser makes nested dictionaries with a timestamp a key of a response, some 200 ms of CPU for
-1,000 keys, and so bounds every listing; taking four texts a key from the parsed tree costs some 10 ms.
+botocore's own parser makes nested dictionaries, with a timestamp each, of a response: six times the CPU of taking
+four texts a key from the parsed tree (64 ms and 11 ms for 1,000 keys with versions), and it bounds every listing.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ def _listed(root: ElementTree.Element, *, raw_returns: bool) -> Listed:
             following = {"ContinuationToken": token}
         elif marker := head.get("NextKeyMarker"):
             following = {"KeyMarker": key_of(marker)}
-            if version_id := head.get("NextVersionIdMarker"):
-                following["VersionIdMarker"] = version_id
+            if version_marker := head.get("NextVersionIdMarker"):
+                following["VersionIdMarker"] = version_marker
         else:
             raise ValueError("it is truncated, and has no token to continue with")
     return Listed(
