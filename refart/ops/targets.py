@@ -6,13 +6,14 @@ import os
 import stat as stat_module
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refart.entries import Page
+from refart.entries import PAGE_ROWS, Page
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError
 
 MAX_COMPONENT_BYTES = 255  # NAME_MAX of the common file systems
@@ -70,32 +71,36 @@ class Root:
     def remove_empty_folders(self) -> None:
         """Remove folders below the root that hold nothing."""
         for base, _, _ in os.walk(self.folder, topdown=False, followlinks=False):
-            if Path(base) != self.folder and not any(os.scandir(base)):
+            with os.scandir(base) as listing:
+                is_empty = next(listing, None) is None
+            if is_empty and Path(base) != self.folder:
                 Path(base).rmdir()
 
 
 def open_root(root: str | os.PathLike[str], *, must_exist: bool = False) -> Root:
     """Open (and create) a download root.
 
-    Raises `InvalidInputError` where it is a file, `NotFoundError` where it must exist and does not,
-    `PermissionDeniedError` where it cannot be made.
+    Raises `InvalidInputError` where it is a file or cannot be made, `NotFoundError` where it must exist and does not,
+    `PermissionDeniedError` where that is not allowed.
     """
     folder = Path(root).expanduser().absolute()
-    if folder.exists() and not folder.is_dir():
-        raise InvalidInputError(f"download root {os.fspath(root)} is a file, not a folder")
-    if must_exist and not folder.exists():
-        raise NotFoundError(f"folder {os.fspath(root)} does not exist; download the version first")
     try:
+        if folder.exists() and not folder.is_dir():
+            raise InvalidInputError(f"download root {os.fspath(root)} is a file, not a folder")
+        if must_exist and not folder.exists():
+            raise NotFoundError(f"folder {os.fspath(root)} does not exist; download the version first")
         folder.mkdir(parents=True, exist_ok=True)
-    except (PermissionError, NotADirectoryError) as error:
+    except PermissionError as error:
         raise PermissionDeniedError(f"cannot make the download root {folder}: {error.strerror}") from None
+    except OSError as error:
+        raise InvalidInputError(f"cannot make the download root {folder}: {error.strerror}") from None
     folder = folder.resolve()
     return Root(folder, folds_case=_folds_case(folder))
 
 
 def _folds_case(folder: Path) -> bool:
     """Whether the file system takes `A` for `a`: asked of the folder's own name, so nothing is written."""
-    swapped = folder.with_name(folder.name.swapcase())
+    swapped = folder.parent / folder.name.swapcase()
     try:
         return swapped != folder and swapped.samefile(folder)
     except OSError:
@@ -176,14 +181,23 @@ class _Folded:
 
 
 def not_in(names: Iterable[str], pages: Iterable[Page]) -> list[str]:
-    """The names that are not a path of `pages`, sorted by UTF-8 bytes. Memory grows with the names, not the pages."""
-    rest = pa.array(list(names), pa.string())
-    for page in pages:
+    """The file names that are not a path of `pages`, sorted by their bytes (a name on disk may be no text).
+
+    Memory grows with the bytes of the names, not with the pages.
+    """
+    rest = pa.chunked_array(_encoded(names), pa.binary())
+    for page in pages if len(rest) else ():
+        paths = page.column("path").cast(pa.binary())
+        rest = rest.filter(pc.invert(pc.is_in(rest, value_set=paths)))
         if not len(rest):
             break
-        rest = rest.filter(pc.invert(pc.is_in(rest, value_set=page.column("path"))))
-    result: list[str] = rest.take(pc.sort_indices(rest)).to_pylist()
-    return result
+    return [os.fsdecode(name) for name in rest.take(pc.sort_indices(rest)).to_pylist()]
+
+
+def _encoded(names: Iterable[str]) -> Iterator[Any]:
+    left = iter(names)
+    while batch := [os.fsencode(name) for name in islice(left, PAGE_ROWS)]:
+        yield pa.array(batch, pa.binary())
 
 
 def refuse_precious(root: Root) -> None:
