@@ -40,6 +40,7 @@ def start_python(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
         env=environment(**extra),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -124,7 +124,7 @@ def test_tags_are_words_separated_by_spaces(tag: str) -> None:
 def test_aliases_shaped_like_v3_are_version_numbers(run: Run, data: Path) -> None:
     run.log_artifact(draft(data))
     assert run.use_artifact("things:v0").version == "v0"
-    with pytest.raises(InvalidInputError, match="'v3'.*version number"):
+    with pytest.raises(InvalidInputError, match=r"'v3'.*version number"):
         run.log_artifact(draft(data), aliases=["v3"])
 
 
@@ -348,7 +348,7 @@ def test_parts_that_disagree_are_an_error_and_no_version(run: Run, refart_worksp
 
 
 def test_finishing_without_any_part_is_an_error(run: Run) -> None:
-    with pytest.raises(NotFoundError, match="no part.*'night'"):
+    with pytest.raises(NotFoundError, match=r"no part.*'night'"):
         run.finish_artifact(Artifact("things", "dataset"), distributed_id="night")
 
 

@@ -1,0 +1,840 @@
+"""What goes wrong in the systems people use today, each a test that it does not go wrong here.
+
+Named after a list of pitfalls that were met in other artifact stores; a docstring says what users must never meet.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refart import Artifact, Run, Workspace
+from refart.cli import main as command_line
+from refart.errors import (
+    ChecksumError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    ReferenceChangedError,
+    ReferenceMissingError,
+)
+from refart.progress import Task
+from refart.testing import Lake, S3Requests, S3Server
+from tests.children import good, run_python, start_python
+from tests.faults import FaultProxy
+from tests.footprints import files_below, store_files
+
+
+@pytest.fixture
+def run(refart_workspace: Workspace) -> Iterator[Run]:
+    with refart_workspace.init(job_type="test") as run:
+        yield run
+
+
+def referring(uri: str | Path, **options: Any) -> Artifact:
+    artifact = Artifact("things", "dataset")
+    artifact.add_reference(uri, **options)
+    return artifact
+
+
+def paths(artifact: Artifact) -> list[str]:
+    return [entry.path for entry in artifact.entries()]
+
+
+def contents(root: str | Path) -> dict[str, bytes]:
+    """The bytes of every file below a folder, by relative path."""
+    return {str(p.relative_to(root)): p.read_bytes() for p in Path(root).rglob("*") if p.is_file()}
+
+
+def multipart(lake: Lake, key: str, data: bytes) -> None:
+    """Write an object as an upload of one part: its ETag is no MD5 of the bytes."""
+    where = {"Bucket": lake.bucket, "Key": key}
+    upload = {**where, "UploadId": lake.client.create_multipart_upload(**where)["UploadId"]}
+    etag = lake.client.upload_part(**upload, PartNumber=1, Body=data)["ETag"]
+    lake.client.complete_multipart_upload(
+        **upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    )
+
+
+# -- references -------------------------------------------------------------------------------------
+
+
+def test_pitfall_01_version_id_in_the_uri_pins_that_version(
+    run: Run, versioned_lake: Lake, tmp_path: Path
+) -> None:
+    """Never the current object in place of the version that the URI asks for, nor one that does not exist."""
+    old = versioned_lake.put("k", b"old bytes")
+    versioned_lake.put("k", b"new bytes, longer")
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/k?versionId={old}"))
+    [entry] = artifact.entries()
+    assert (entry.path, entry.uri, entry.pin) == ("k", f"{versioned_lake.uri}/k", f"version:{old}")
+    assert contents(artifact.download(tmp_path / "root")) == {"k": b"old bytes"}
+    with pytest.raises(NotFoundError, match="k has no version 'no-such-version'"):
+        referring(f"{versioned_lake.uri}/k?versionId=no-such-version")
+
+
+def test_pitfall_02_prefixes_are_whole_path_components(
+    run: Run, versioned_lake: Lake, tmp_path: Path
+) -> None:
+    """Never the siblings `data2/` and `data.csv` of the prefix `data`, nor `ab/…` for `path_prefix="a"`."""
+    for key in ("data/a/x", "data/ab/x", "data/a.csv", "data2/x", "data.csv", "data-x"):
+        versioned_lake.put(key, key.encode())
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/data"))
+    assert paths(artifact) == ["a.csv", "a/x", "ab/x"]
+    assert contents(artifact.download(tmp_path / "root", path_prefix="a")) == {"a/x": b"data/a/x"}
+    assert [entry.path for entry in artifact.entries("a")] == ["a/x"]
+
+
+def test_pitfall_03_nothing_found_is_an_error_and_empty_objects_are_entries(
+    run: Run, versioned_lake: Lake, tmp_path: Path
+) -> None:
+    """Never an empty artifact without a word; never a zero-byte object dropped."""
+    versioned_lake.put("marker/", b"")
+    versioned_lake.put("flags/", b"")
+    versioned_lake.put("flags/_SUCCESS", b"")
+    for nothing in ("marker", "marker/", "no-such-prefix"):
+        with pytest.raises(NotFoundError, match=f"{nothing} matches no object.*allow_empty=True"):
+            referring(f"{versioned_lake.uri}/{nothing}")
+    assert paths(referring(f"{versioned_lake.uri}/marker", allow_empty=True)) == []
+    for uri in ("flags", "flags/_SUCCESS"):
+        artifact = run.log_artifact(referring(f"{versioned_lake.uri}/{uri}"))
+        assert contents(artifact.download(tmp_path / "root")) == {"_SUCCESS": b""}
+
+
+def test_pitfall_04_max_objects_is_an_error_not_a_cut(versioned_lake: Lake) -> None:
+    """Never a part of the objects in place of all."""
+    artifact = Artifact("things", "dataset")
+    with pytest.raises(InvalidInputError, match=r"more than max_objects=3 .*nothing was added"):
+        artifact.add_reference(versioned_lake.uri, max_objects=3)
+    assert paths(artifact) == []
+    assert len(artifact.add_reference(versioned_lake.uri, max_objects=4)) == 4
+    assert len(referring(versioned_lake.uri, max_objects=1, include="README.txt")) == 1
+
+
+def test_pitfall_05_300_objects_cost_one_listing_and_no_head(
+    versioned_lake: Lake, s3_requests: S3Requests
+) -> None:
+    """Never one HEAD an object: the listing tells the version ids."""
+    for number in range(300):
+        versioned_lake.put(f"many/{number:03d}", b"x")
+    s3_requests.clear()
+    artifact = referring(f"{versioned_lake.uri}/many")
+    assert s3_requests.count("ListObjectVersions") == 1
+    assert s3_requests.count() - s3_requests.count("GetBucketVersioning") == 1
+    assert artifact.file_count == 300
+    assert all((entry.pin or "").startswith("version:") for entry in artifact.entries())
+
+
+@pytest.mark.parametrize("kind", ["versioned", "unversioned"])
+def test_pitfall_06_a_download_costs_one_get_an_object(
+    run: Run, request: pytest.FixtureRequest, s3_requests: S3Requests, tmp_path: Path, kind: str
+) -> None:
+    """Never a HEAD before, after or beside the one conditional GET."""
+    lake: Lake = request.getfixturevalue(f"{kind}_lake")
+    artifact = run.log_artifact(referring(lake.uri))
+    s3_requests.clear()
+    root = artifact.download(tmp_path / "root")
+    assert s3_requests.operations == ["GetObject"] * artifact.file_count
+    s3_requests.clear()
+    artifact.download(root)
+    assert s3_requests.operations == []
+
+
+def test_pitfall_06_a_changed_object_is_noticed_by_that_one_get(
+    run: Run, unversioned_lake: Lake, s3_requests: S3Requests, tmp_path: Path
+) -> None:
+    """Never other bytes than those logged: the condition of the GET fails."""
+    artifact = run.log_artifact(referring(f"{unversioned_lake.uri}/README.txt"))
+    unversioned_lake.put("README.txt", b"A large lake.\n")
+    s3_requests.clear()
+    with pytest.raises(ReferenceChangedError, match=r"README\.txt.*s3://unversioned-lake/README\.txt"):
+        artifact.download(tmp_path / "root")
+    assert s3_requests.count("GetObject") == 1
+    assert contents(tmp_path / "root") == {}
+
+
+@pytest.mark.parametrize(
+    "unasked", [(), ("x-amz-checksum-mode",)], ids=["with the server's checksum", "by the ETag alone"]
+)
+def test_pitfall_07_garbled_bytes_of_the_right_size_never_pass(
+    run: Run,
+    versioned_lake: Lake,
+    s3_server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unasked: tuple[str, ...],
+) -> None:
+    """Never bytes that were not hashed on arrival, whatever their size and pin say."""
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/README.txt"))
+    with faulty(s3_server, monkeypatch) as proxy:
+        proxy.add("GetObject", garble=True, ignored=unasked)
+        with pytest.raises(ChecksumError, match=r"README\.txt.*s3://versioned-lake/README\.txt"):
+            artifact.download(tmp_path / "root")
+        with pytest.raises(ChecksumError, match=r"expected md5:[0-9a-f]{32}, found md5:"):
+            artifact.open("README.txt").read()
+    assert contents(tmp_path / "root") == {}
+
+
+def test_pitfall_07_truncated_bytes_never_pass(
+    run: Run, versioned_lake: Lake, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never the first part of an object as the whole; a body that breaks off once is continued."""
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/README.txt"))
+    with faulty(s3_server, monkeypatch) as proxy:
+        proxy.add("GetObject", cut_at=5, times=1)
+        root = artifact.download(tmp_path / "root")
+    assert contents(root) == {"README.txt": b"A small lake.\n"}
+
+
+def test_pitfall_07_verify_reads_references_too(run: Run, versioned_lake: Lake, tmp_path: Path) -> None:
+    """Never "verified" for a reference whose file was altered or removed since the download."""
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/raw"))
+    root = Path(artifact.download(tmp_path / "root", link="copy"))
+    assert artifact.verify(root).ok_files == 3
+    altered = root / "2026/a.csv"
+    altered.write_bytes(altered.read_bytes().swapcase())
+    (root / "labels.json").unlink()
+    with pytest.raises(ChecksumError, match=r"2026/a\.csv \(modified\), labels\.json \(missing\)"):
+        artifact.verify(root)
+
+
+@contextmanager
+def faulty(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A proxy before the server, which all requests go through from now on."""
+    proxy = FaultProxy(server.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+def test_pitfall_08_the_same_bytes_elsewhere_are_a_new_version_with_an_equal_digest(
+    run: Run, versioned_lake: Lake, unversioned_lake: Lake
+) -> None:
+    """Never an artifact that cannot be pointed to where its data moved."""
+    here = run.log_artifact(referring(versioned_lake.uri))
+    there = run.log_artifact(referring(unversioned_lake.uri))
+    assert (here.version, there.version, there.created) == ("v0", "v1", True)
+    assert here.digest == there.digest
+    assert here.manifest_digest != there.manifest_digest
+    diff = here.diff(there)
+    list(diff)
+    assert (diff.summary.relocated, diff.summary.modified) == (4, 0)
+
+
+def test_pitfall_09_the_same_bytes_written_again_make_no_version_and_replace_a_purged_pin(
+    run: Run, versioned_lake: Lake, tmp_path: Path
+) -> None:
+    """Never a version that cannot be downloaded although the very same bytes are current."""
+    first = versioned_lake.put("k", b"the same bytes")
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/k"))
+    versioned_lake.put("k", b"the same bytes")
+    assert run.log_artifact(referring(f"{versioned_lake.uri}/k")).created is False
+    versioned_lake.delete("k", first)
+    assert contents(artifact.download(tmp_path / "root")) == {"k": b"the same bytes"}
+
+
+def test_pitfall_09_other_bytes_in_place_of_a_purged_pin_are_an_error(
+    run: Run, versioned_lake: Lake, tmp_path: Path
+) -> None:
+    """Never what happens to be current in place of a version that is gone."""
+    first = versioned_lake.put("k", b"some bytes")
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/k"))
+    versioned_lake.put("k", b"more bytes")
+    versioned_lake.delete("k", first)
+    with pytest.raises(ReferenceChangedError, match="s3://versioned-lake/k"):
+        artifact.download(tmp_path / "root")
+
+
+def test_pitfall_10_one_content_however_it_was_uploaded(
+    run: Run, unversioned_lake: Lake, tmp_path: Path
+) -> None:
+    """Never a multipart ETag taken for a hash of the bytes; asked for sha256, both uploads are one content."""
+    data = b"the same bytes" * 1000
+    unversioned_lake.put("single/k", data)
+    multipart(unversioned_lake, "multi/k", data)
+    [single] = referring(f"{unversioned_lake.uri}/single").entries()
+    [multi] = referring(f"{unversioned_lake.uri}/multi").entries()
+    assert single.content_id.startswith("md5:")
+    assert multi.content_id.startswith("etag:")
+
+    strong = [
+        run.log_artifact(referring(f"{unversioned_lake.uri}/{prefix}", checksum="sha256"))
+        for prefix in ("single", "multi")
+    ]
+    assert strong[0].digest == strong[1].digest
+    weak = run.log_artifact(referring(f"{unversioned_lake.uri}/multi"))
+    assert contents(weak.download(tmp_path / "weak")) == {"k": data}
+    assert contents(strong[1].download(tmp_path / "strong")) == {"k": data}
+
+
+AWKWARD = ["a#b", "a?b", "a?versionId=b", "100%", "a%20b", "a//b", "a/./b", "a/../b", "..", "/a", "C:/a"]
+AWKWARD += ["a:b", "a\tb", " a ", "a\\b", "é/\U0001f600"]
+
+
+def test_pitfall_11_awkward_keys_are_added_and_downloaded(
+    run: Run, versioned_lake: Lake, tmp_path: Path
+) -> None:
+    """Never a key that can be added but not downloaded, nor one that spoils its prefix, nor one that leads out."""
+    for key in AWKWARD:
+        versioned_lake.put(f"keys/{key}", key.encode())
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/keys"))
+    assert {entry.uri for entry in artifact.entries()} == {f"{versioned_lake.uri}/keys/{k}" for k in AWKWARD}
+    root = Path(artifact.download(tmp_path / "outer/root"))
+    assert sorted(contents(root).values()) == sorted(key.encode() for key in AWKWARD)
+    assert list((tmp_path / "outer").iterdir()) == [root]
+
+
+@pytest.mark.parametrize("kind", ["versioned", "unversioned"])
+def test_pitfall_12_references_without_checksum_can_be_downloaded(
+    run: Run, request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    """Never a version that can be logged and not downloaded; its pin still holds."""
+    lake: Lake = request.getfixturevalue(f"{kind}_lake")
+    artifact = run.log_artifact(referring(f"{lake.uri}/raw/labels.json", checksum=False))
+    assert [entry.content_id for entry in artifact.entries()] == ["none"]
+    assert contents(artifact.download(tmp_path / "root")) == {"labels.json": b'["cat", "dog"]\n'}
+
+
+def test_pitfall_12_what_nothing_confirms_is_said(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Never bytes handed over as right when no hash, pin or ETag confirms them: they are counted and named."""
+    (tmp_path / "file").write_text("unknown")
+    artifact = run.log_artifact(referring(tmp_path / "file", checksum=False))
+    assert artifact.download_report(tmp_path / "root").unverified == ["file"]
+    artifact.download(tmp_path / "root2")
+    assert "1 files could not be verified" in caplog.text
+
+
+def test_pitfall_14_every_scheme_that_can_be_tracked_can_be_downloaded(run: Run, tmp_path: Path) -> None:
+    """Never a URI that is accepted and can only be looked at; what cannot be read is refused when it is added."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_bytes(b"bytes")
+    for number, uri in enumerate((source, f"file://{source}", f"file://{source}/a", f"{source}/a")):
+        artifact = run.log_artifact(referring(uri))
+        assert contents(artifact.download(tmp_path / f"root-{number}")) == {"a": b"bytes"}
+    with pytest.raises(InvalidInputError, match=r"gopher:// is not a scheme.*it reads file://, s3://"):
+        referring("gopher://host/a")
+
+
+@pytest.fixture(params=["s3", "local"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Lake | Folder:
+    """Three objects, `gone`, `changed` and `kept`, somewhere that keeps no versions."""
+    is_s3 = request.param == "s3"
+    place = request.getfixturevalue("unversioned_lake") if is_s3 else Folder(tmp_path / "source")
+    for name in ("gone", "changed", "kept"):
+        place.put(f"data/{name}", name.encode())
+    return place
+
+
+class Folder:
+    """A local folder that is written to like a bucket."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.uri = root, f"file://{root}"
+
+    def put(self, key: str, data: bytes) -> None:
+        (self.root / key).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / key).write_bytes(data)
+
+    def delete(self, key: str) -> None:
+        (self.root / key).unlink()
+
+
+def test_pitfall_15_allow_missing_references_hides_nothing_that_changed(
+    run: Run, source: Lake | Folder, tmp_path: Path
+) -> None:
+    """Never a changed object left out in silence, because missing ones may be; alike for every scheme."""
+    artifact = run.log_artifact(referring(f"{source.uri}/data"))
+    source.delete("data/gone")
+    source.put("data/changed", b"CHANGED")
+    with pytest.raises(ReferenceChangedError, match="changed"):
+        artifact.download(tmp_path / "root", allow_missing_references=True)
+    assert "changed" not in contents(tmp_path / "root")
+
+    source.put("data/changed", b"changed")
+    with pytest.raises(ReferenceMissingError, match="gone"):
+        artifact.download(tmp_path / "root")
+    report = artifact.download_report(tmp_path / "root", allow_missing_references=True)
+    assert report.missing == ["gone"]
+    assert contents(report.root) == {"changed": b"changed", "kept": b"kept"}
+
+
+def test_pitfall_16_two_references_of_one_basename_never_replace_each_other(versioned_lake: Lake) -> None:
+    """Never the second URI in place of the first without a word."""
+    uris = [f"{versioned_lake.uri}/{folder}/part.csv" for folder in ("one", "two")]
+    for folder in ("one", "two"):
+        versioned_lake.put(f"{folder}/part.csv", b"the same bytes")
+    artifact = Artifact("things", "dataset")
+    with pytest.raises(
+        InvalidInputError, match=r"one/part\.csv.*two/part\.csv.*meet in the path 'part\.csv'"
+    ):
+        artifact.add_references(uris)
+    assert paths(artifact) == []
+    artifact.add_reference(uris[0])
+    with pytest.raises(ConflictError, match=r"part\.csv.*overwrite"):
+        artifact.add_reference(uris[1])
+    assert [entry.uri for entry in artifact.entries()] == uris[:1]
+
+    by_base = Artifact("things", "dataset")
+    by_base.add_references(uris, base=versioned_lake.uri)
+    assert paths(by_base) == ["one/part.csv", "two/part.csv"]
+
+
+def test_pitfall_17_two_endpoints_stand_in_one_artifact(
+    run: Run, s3: Any, s3_server: S3Server, tmp_path: Path
+) -> None:
+    """Never one endpoint and region for all buckets."""
+    other = S3Server()
+    other.start()
+    try:
+        for bucket, keys in (("near", ["a", "b"]), ("far", ["c"])):
+            s3.create_bucket(Bucket=bucket)
+            for key in keys:
+                s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+        Path(os.environ["REFART_CONFIG"]).write_text(
+            f'[storage_options."s3://far"]\nendpoint_url = "{other.url}"\nkey = "other"\nsecret = "other"\n'
+        )
+        s3_server.requests.clear()
+        with Workspace.open() as workspace, workspace.init() as run:
+            artifact = workspace.draft("both")
+            artifact.add_reference("s3://near", name="near")
+            artifact.add_reference("s3://far", name="far")
+            root = run.log_artifact(artifact).download(tmp_path / "root")
+        assert contents(root) == {"near/a": b"a", "near/b": b"b", "far/c": b"c"}
+        assert s3_server.requests.count("GetObject") == 2
+        assert other.requests.count("GetObject") == 1
+        assert other.requests.count("ListObjectsV2") == 1
+    finally:
+        other.stop()
+
+
+# -- files, cache, versions -------------------------------------------------------------------------
+
+
+def cached_files() -> list[Path]:
+    return [path for path in Path(os.environ["REFART_CACHE"], "objects").rglob("*") if path.is_file()]
+
+
+def test_pitfall_18_a_corrupted_cache_file_is_never_served(
+    run: Run, versioned_lake: Lake, s3_requests: S3Requests, tmp_path: Path
+) -> None:
+    """Never a cache hit that means "same size" or "same time": cached bytes are hashed whenever they are used."""
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/README.txt"))
+    artifact.download(tmp_path / "first", link="copy")
+    [cached] = cached_files()
+    stat = cached.stat()
+    cached.chmod(0o644)
+    cached.write_bytes(b"A large lake.\n")
+    os.utime(cached, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert cached.stat().st_size == stat.st_size
+
+    s3_requests.clear()
+    report = artifact.download_report(tmp_path / "second")
+    assert contents(report.root) == {"README.txt": b"A small lake.\n"}
+    assert s3_requests.operations == ["GetObject"]
+    s3_requests.clear()
+    assert artifact.download_report(tmp_path / "third").cached_files == 1
+    assert contents(tmp_path / "third") == {"README.txt": b"A small lake.\n"}
+    assert s3_requests.operations == []
+
+
+def test_pitfall_18_an_edited_file_with_an_older_mtime_is_noticed(
+    run: Run, versioned_lake: Lake, tmp_path: Path
+) -> None:
+    """Never "unchanged" because the modified time did not grow."""
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/README.txt"))
+    file = Path(artifact.download(tmp_path / "root", link="copy"), "README.txt")
+    file.write_bytes(b"A large lake.\n")
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    assert artifact.verify_report(tmp_path / "root").modified == ["README.txt"]
+    artifact.download(tmp_path / "root")
+    assert file.read_bytes() == b"A small lake.\n"
+
+
+def test_pitfall_18_an_edited_file_with_an_older_mtime_is_added_with_its_new_bytes(
+    run: Run, tmp_path: Path
+) -> None:
+    """Never the remembered hash of what a file held before."""
+    file = tmp_path / "file"
+    file.write_text("before")
+    first = run.log_artifact(file, name="things")
+    file.write_text("behind")
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    second = run.log_artifact(file, name="things")
+    assert (first.version, second.version) == ("v0", "v1")
+    assert second.open("file").read() == b"behind"
+
+
+def test_pitfall_18_one_download_without_the_cache_spoils_no_later_one(
+    run: Run, versioned_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never the wrong file after the cache was switched off once."""
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/raw"))
+    with monkeypatch.context() as without:
+        without.setenv("REFART_CACHE_BYTES", "0")
+        with Workspace.open() as workspace:
+            uncached = contents(workspace.artifact("things").download(tmp_path / "uncached"))
+    assert cached_files() == []
+    assert contents(artifact.download(tmp_path / "first")) == uncached
+    assert contents(artifact.download(tmp_path / "second")) == uncached
+
+
+def test_pitfall_19_bytes_are_held_once(run: Run, versioned_lake: Lake, tmp_path: Path) -> None:
+    """Never two or three copies (cache, staging, target) where the file system can link."""
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/raw"))
+    roots = [Path(artifact.download(tmp_path / name, link="hardlink")) for name in ("one", "two")]
+    cached = {path.stat().st_ino for path in cached_files()}
+    for root in roots:
+        inodes = {path.stat().st_ino for path in root.rglob("*") if path.is_file()}
+        assert inodes == cached
+    assert {path.stat().st_nlink for path in cached_files()} == {3}
+    below = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in below if path.name.startswith(".refart-")] == []
+
+
+def test_pitfall_19_the_cache_has_a_bound(
+    run: Run, versioned_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a cache that grows without end."""
+    for number in range(10):
+        versioned_lake.put(f"big/{number}", bytes([number]) * 1000)
+    run.log_artifact(referring(f"{versioned_lake.uri}/big"))
+    monkeypatch.setenv("REFART_CACHE_BYTES", "3500")
+    with Workspace.open() as workspace:
+        root = workspace.artifact("things").download(tmp_path / "root")
+    assert len(contents(root)) == 10
+    assert 0 < sum(path.stat().st_size for path in cached_files()) <= 3500
+
+
+def test_pitfall_20_foreign_files_stay_unless_pruning_is_asked_for(
+    run: Run, versioned_lake: Lake, tmp_path: Path
+) -> None:
+    """Never a file of the user deleted without asking."""
+    artifact = run.log_artifact(referring(versioned_lake.uri))
+    root = tmp_path / "root"
+    (root / "raw/mine").mkdir(parents=True)
+    (root / "raw/mine/notes.txt").write_text("mine")
+    artifact.download(root)
+    artifact.checkout(root)
+    assert (root / "raw/mine/notes.txt").read_text() == "mine"
+    artifact.checkout(root, prune=True)
+    assert sorted(contents(root)) == paths(artifact)
+
+
+def test_pitfall_20_pruning_is_refused_where_it_would_hurt(
+    run: Run, versioned_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a home or working folder emptied, not even on request."""
+    artifact = run.log_artifact(referring(versioned_lake.uri))
+    here = tmp_path / "a/b"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    before = files_below(tmp_path / "a")
+    for root in (".", "..", tmp_path, tmp_path / "home", "/"):
+        with pytest.raises(InvalidInputError, match="removes no files there"):
+            artifact.download_report(root, prune=lambda _: pytest.fail("it would have been pruned"))
+    assert files_below(tmp_path / "a") == before
+
+
+def test_pitfall_21_the_default_folder_is_a_plain_name_on_every_system(
+    run: Run, versioned_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a colon in the name of a folder."""
+    artifact = run.log_artifact(referring(versioned_lake.uri))
+    monkeypatch.chdir(tmp_path)
+    assert artifact.download() == "./artifacts/things-v0"
+    assert Path("artifacts/things-v0/README.txt").is_file()
+
+
+def test_pitfall_22_logging_unchanged_content_keeps_what_the_run_said(
+    refart_workspace: Workspace, versioned_lake: Lake
+) -> None:
+    """Never the metadata or the output edge of a run dropped because it found nothing new."""
+    runs = []
+    for number in range(2):
+        with refart_workspace.init() as run:
+            artifact = Artifact("things", "dataset", f"said by {number}", {"run": number})
+            artifact.add_reference(versioned_lake.uri)
+            logged = run.log_artifact(artifact, aliases=[f"alias-{number}"], tags=[f"tag-{number}"])
+            runs.append(run)
+    assert (logged.version, logged.created) == ("v0", False)
+    found = refart_workspace.artifact("things")
+    assert (found.description, found.metadata) == ("said by 1", {"run": 1})
+    assert sorted(found.aliases) == ["alias-0", "alias-1", "latest"]
+    assert sorted(found.tags) == ["tag-0", "tag-1"]
+    for run in runs:
+        assert [a.qualified_name for a in run.logged_artifacts()] == ["default/things:v0"]
+    [old, *_] = [row.detail for row in refart_workspace.audit() if row.action == "version.log_again"]
+    assert old["metadata"] == {"old": {"run": 0}, "new": {"run": 1}}
+
+
+LOG_AT_ONCE = """
+import sys, refart
+with refart.init() as run:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for name, text in (("differing", sys.argv[1]), ("same", "the same in all")):
+        artifact = refart.Artifact(name, "dataset")
+        with artifact.new_file("file.txt") as file:
+            file.write(text)
+        run.log_artifact(artifact)
+"""
+
+
+def test_pitfall_23_logging_at_the_same_time_loses_and_doubles_nothing(refart_workspace: Workspace) -> None:
+    """Never "rebase required", never a lost or a second version of the same content."""
+    children = [start_python(LOG_AT_ONCE, f"content {number}") for number in range(4)]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n", child.finished().stderr
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    for child in children:
+        good(child.finished())
+
+    versions = refart_workspace.artifacts("differing")
+    assert sorted(a.version for a in versions) == ["v0", "v1", "v2", "v3"]
+    assert sorted(a.open("file.txt").read() for a in versions) == [b"content %d" % n for n in range(4)]
+    assert [a.version for a in refart_workspace.artifacts("same")] == ["v0"]
+    logged = [[a.qualified_name for a in run.logged_artifacts()] for run in refart_workspace.runs()]
+    assert all("default/same:v0" in names for names in logged)
+    assert len(logged) == 4
+
+
+PLUGIN = '''
+import pyarrow as pa
+from refart.entries import SCHEMA
+from refart.sources.base import Scan
+
+ROWS, PAGE = 200_000, 10_000
+
+
+class Endless:
+    """A source of many objects that exist nowhere."""
+
+    def __init__(self, options):
+        pass
+
+    def scan(self, uri, *, identify=True, keep=None, on_page=None):
+        def pages():
+            for start in range(0, ROWS, PAGE):
+                # Not in the order of their paths, as some servers list them.
+                paths = [f"{n * 7919 % ROWS:08d}/part-{n:024x}.parquet" for n in range(start, start + PAGE)]
+                columns = {
+                    "path": paths,
+                    "size": range(start, start + PAGE),
+                    "content_id": [f"md5:{n:032x}" for n in range(start, start + PAGE)],
+                    "uri": [f"{uri}/{path}" for path in paths],
+                    "pin": [f"version:{n:032x}" for n in range(start, start + PAGE)],
+                }
+                yield pa.RecordBatch.from_pydict(columns, schema=SCHEMA)
+
+        return Scan(False, pages())
+'''
+
+LOG_MANY = """
+import resource, refart
+from refart.sources import registry
+import plugin
+
+def peak_bytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+with refart.init() as run:
+    small = refart.Artifact("small", "dataset")
+    with small.new_file("file.txt") as file:
+        file.write("everything that is needed is loaded now")
+    run.log_artifact(small)
+    next(iter(plugin.Endless({}).scan("endless://x").pages))
+    before = peak_bytes()
+    many = refart.Artifact("many", "dataset")
+    many.add_reference("endless://x")
+    logged = run.log_artifact(many)
+    print(logged.file_count, peak_bytes() - before)
+"""
+
+
+def test_pitfall_24_memory_and_manifest_stay_small(refart_workspace: Workspace, tmp_path: Path) -> None:
+    """Never 2 KB of memory and 260 bytes on disk an entry: 200,000 entries took a gigabyte elsewhere."""
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    info = tmp_path / "endless-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: endless\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[refart.sources]\nendless = plugin:Endless\n")
+    count, grown_bytes = good(run_python(LOG_MANY, cwd=tmp_path)).split()
+    assert int(count) == 200_000
+    assert int(grown_bytes) < 200 << 20
+    stored_bytes = sum(size for size, _, _ in store_files(refart_workspace).values())
+    assert stored_bytes / 200_000 < 60
+
+
+def test_pitfall_25_include_and_exclude_on_add_and_download(
+    run: Run, versioned_lake: Lake, s3_requests: S3Requests, tmp_path: Path
+) -> None:
+    """Never all or nothing."""
+    artifact = run.log_artifact(referring(versioned_lake.uri, include=["*.csv", "*.json"], exclude="b.csv"))
+    assert paths(artifact) == ["raw/2026/a.csv", "raw/labels.json"]
+    s3_requests.clear()
+    root = artifact.download(tmp_path / "root", include="raw/", exclude="*.json")
+    assert set(contents(root)) == {"raw/2026/a.csv"}
+    assert s3_requests.operations == ["GetObject"]
+
+
+def test_pitfall_25_a_diff_has_a_summary(run: Run, versioned_lake: Lake) -> None:
+    """Never two lists for the user to compare."""
+    before = run.log_artifact(referring(versioned_lake.uri))
+    versioned_lake.put("README.txt", b"A lake that grew.\n")
+    versioned_lake.put("new.txt", b"12345")
+    versioned_lake.delete("raw/labels.json")
+    after = run.log_artifact(referring(versioned_lake.uri))
+    diff = before.diff(after)
+    changes = [row for page in diff for row in zip(*page.to_pydict().values(), strict=True)]
+    assert [row[:2] for row in changes] == [
+        ("README.txt", "modified"),
+        ("new.txt", "added"),
+        ("raw/labels.json", "removed"),
+    ]
+    summary = diff.summary
+    assert (summary.added, summary.removed, summary.modified, summary.relocated) == (1, 1, 1, 0)
+    assert (summary.added_bytes, summary.removed_bytes) == (5, 15)
+    assert (summary.old_modified_bytes, summary.new_modified_bytes) == (14, 18)
+
+
+def test_pitfall_25_uris_are_listed_without_a_download(
+    run: Run, versioned_lake: Lake, s3_requests: S3Requests
+) -> None:
+    """Never a byte moved to see where the bytes lie."""
+    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/raw"))
+    s3_requests.clear()
+    uris = [entry.ref_target() for entry in artifact.entries("2026")]
+    assert uris == [f"{versioned_lake.uri}/raw/2026/{name}.csv" for name in "ab"]
+    assert s3_requests.operations == []
+
+
+def test_pitfall_25_versions_are_found_by_metadata_and_use(
+    run: Run, versioned_lake: Lake, refart_workspace: Workspace
+) -> None:
+    """Never a search through every version by hand."""
+    for number, key in enumerate(("README.txt", "raw/labels.json")):
+        artifact = Artifact("things", "dataset", metadata={"number": number, "kind": "test"})
+        artifact.add_reference(f"{versioned_lake.uri}/{key}")
+        run.log_artifact(artifact)
+    found = refart_workspace.artifacts(metadata={"number": 0, "kind": "test"})
+    assert [a.version for a in found] == ["v0"]
+    with refart_workspace.init(job_type="reader") as reader:
+        reader.use_artifact("things:v0")
+    assert [user.id for user in found[0].used_by()] == [reader.id]
+
+
+class Listening:
+    """A reporter that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, list[int]] = {}
+        self.totals: dict[str, int | None] = {}
+
+    @contextmanager
+    def task(self, label: str, *, total: int | None = None, unit: str = "entries") -> Iterator[Task]:
+        told = self.told.setdefault(label, [0, 0])
+        self.totals[label] = total
+
+        class Told:
+            def advance(self, count: int = 1, *, size_bytes: int = 0) -> None:
+                told[0] += count
+                told[1] += size_bytes
+
+        yield Told()
+
+
+def test_pitfall_25_long_work_reports_its_progress(
+    refart_workspace: Workspace, versioned_lake: Lake, tmp_path: Path
+) -> None:
+    """Never silence for hours."""
+    reporter = Listening()
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    with Workspace.open(refart_workspace.url, reporter=reporter) as workspace, workspace.init() as run:
+        artifact = workspace.draft("things")
+        artifact.add_reference(versioned_lake.uri, name="lake")
+        artifact.add_file(tmp_path / "file")
+        logged = run.log_artifact(artifact)
+        root = logged.download(tmp_path / "root")
+        logged.verify(root)
+    lake_bytes = logged.referenced_size
+    assert reporter.told == {
+        f"Listing {versioned_lake.uri}": [4, 0],
+        "Storing files": [1, 100],
+        f"Downloading to {root}": [5, lake_bytes + 100],
+        f"Verifying {root}": [5, lake_bytes + 100],
+    }
+    assert reporter.totals[f"Downloading to {root}"] == 5
+
+
+READ = """
+import sys, refart
+artifact = refart.Api(sys.argv[1]).artifact("things:v0")
+print(*(entry.uri for entry in artifact.entries()))
+print(artifact.download("root"))
+"""
+
+
+def test_pitfall_26_reading_needs_the_folder_and_nothing_else(
+    run: Run, refart_workspace: Workspace, tmp_path: Path
+) -> None:
+    """Never a server to start or ask: a copy of the workspace's folder reads alike, anywhere."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_text("bytes")
+    run.log_artifact(referring(source))
+    run.finish()
+    refart_workspace.close()
+    shutil.move(refart_workspace.url, tmp_path / "moved")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = run_python(
+        READ, tmp_path / "moved", cwd=elsewhere, REFART_URL="", REFART_CACHE=str(elsewhere / "cache")
+    )
+    assert good(done).split() == [f"file://{source}/a", "root"]
+    assert contents(elsewhere / "root") == {"a": b"bytes"}
+    assert not Path(refart_workspace.url).exists()
+
+
+def test_pitfall_27_one_rule_for_names_wherever_they_are_typed(
+    run: Run,
+    refart_workspace: Workspace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Never a name that one face takes and another refuses, nor one that fails without a word."""
+    (tmp_path / "file").write_text("x")
+    long = "n" * 129
+    said = set()
+    for attempt in (
+        lambda: Artifact(long, "dataset"),
+        lambda: run.log_artifact(tmp_path / "file", name=long),
+        lambda: run.use_artifact(long),
+        lambda: refart_workspace.artifact(f"{long}:latest"),
+        lambda: refart_workspace.draft(long),
+    ):
+        with pytest.raises(InvalidInputError, match="1 to 128 of the characters") as error:
+            attempt()
+        said.add(str(error.value))
+    assert len(said) == 1
+    monkeypatch.setattr("sys.argv", ["refart", "put", str(tmp_path / "file"), "-n", long])
+    with pytest.raises(SystemExit) as exit_info:
+        command_line()
+    assert exit_info.value.code == InvalidInputError.exit_code
+    assert "1 to 128 of the characters" in " ".join(capsys.readouterr().err.split())
