@@ -208,14 +208,19 @@ def _postgres_engine(url: URL, deadline_s: float) -> Engine:
         "keepalives_idle": 60,  # notice within minutes, not hours, that the network is gone
     }
     defaults = {key: value for key, value in arguments.items() if key not in url.query}
-    return create_engine(
-        url,
-        # Prepared statements would tie us to one server session, which poolers such as PgBouncer do not keep.
-        connect_args={"prepare_threshold": None, **defaults},
-        pool_pre_ping=True,
-        pool_timeout=deadline_s,
-        hide_parameters=True,
-    )
+    try:
+        return create_engine(
+            url,
+            # Prepared statements would tie us to one server session, which poolers such as PgBouncer do not keep.
+            connect_args={"prepare_threshold": None, **defaults},
+            pool_pre_ping=True,
+            pool_timeout=deadline_s,
+            hide_parameters=True,
+        )
+    except ImportError as error:
+        raise CatalogError(
+            "a catalog in PostgreSQL needs the driver psycopg: pip install 'refart[postgres]'"
+        ) from error
 
 
 def _limit_lock_wait(connection: Connection, wait_s: float) -> None:

@@ -230,8 +230,8 @@ def test_an_error_of_the_work_itself_is_not_tried_again(catalog: SqlCatalog) -> 
 # -- lost connections ----------------------------------------------------------------------------
 
 
-def _before_commit(catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch, event: Any, *, landed: bool) -> None:
-    """Call `event` at the next COMMIT of the catalog: after it (`landed`) or instead of reaching the server."""
+def _at_commit(catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch, happens: Any, *, landed: bool) -> None:
+    """Let `happens` happen at the next COMMIT: once the server has done it (`landed`), or before it is sent."""
     dialect = catalog._database.engine.dialect
     commit = dialect.do_commit
 
@@ -239,7 +239,8 @@ def _before_commit(catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch, event: 
         monkeypatch.setattr(dialect, "do_commit", commit)
         if landed:
             commit(connection)
-        event(connection)
+        happens(connection)
+        connection.execute("SELECT 1")  # notices what happened
         commit(connection)
 
     monkeypatch.setattr(dialect, "do_commit", do_commit)
@@ -259,7 +260,7 @@ def test_a_connection_lost_at_commit_ends_with_one_version(
 ) -> None:
     """Whether the first try had landed is read back: the answer is the one that it would have given."""
     with closing(open_catalog(postgres_url)) as catalog:
-        _before_commit(catalog, monkeypatch, _cut, landed=landed)
+        _at_commit(catalog, monkeypatch, _cut, landed=landed)
         committed = catalog.commit(request(aliases=("best",), tags=("t",)))
         assert committed.created
         assert [committed.version] == catalog.versions(VersionFilter())
@@ -272,7 +273,7 @@ def test_a_connection_lost_while_logging_again_still_says_that_nothing_was_creat
 ) -> None:
     with closing(open_catalog(postgres_url)) as catalog:
         catalog.commit(request())
-        _before_commit(catalog, monkeypatch, _cut, landed=landed)
+        _at_commit(catalog, monkeypatch, _cut, landed=landed)
         assert not catalog.commit(request()).created
         assert len(catalog.audit()) == 2
 
@@ -284,9 +285,9 @@ def test_a_connection_lost_while_updating_or_deleting_is_no_failure(
     """Run again blindly, both would find nothing left to remove."""
     with closing(open_catalog(postgres_url)) as catalog:
         catalog.commit(request(aliases=("best",)))
-        _before_commit(catalog, monkeypatch, _cut, landed=landed)
+        _at_commit(catalog, monkeypatch, _cut, landed=landed)
         assert catalog.update(key(0), patch(remove_aliases=("best",))).aliases == ("latest",)
-        _before_commit(catalog, monkeypatch, _cut, landed=landed)
+        _at_commit(catalog, monkeypatch, _cut, landed=landed)
         deleted = catalog.delete(key(0), delete_aliases=True, actor="ada", at=request().at)
         assert deleted.deleted_at is not None
         assert len(catalog.audit()) == 3
@@ -299,9 +300,9 @@ def test_a_server_that_stays_away_is_a_transient_error(
 
         def cut_for_good(connection: Any) -> None:
             _cut(connection)
-            _before_commit(catalog, monkeypatch, cut_for_good, landed=False)
+            _at_commit(catalog, monkeypatch, cut_for_good, landed=False)
 
-        _before_commit(catalog, monkeypatch, cut_for_good, landed=False)
+        _at_commit(catalog, monkeypatch, cut_for_good, landed=False)
         with pytest.raises(CatalogError, match=r"nothing is saved twice|busy or restarting") as caught:
             catalog.commit(request())
         assert caught.value.transient
@@ -388,6 +389,12 @@ def test_text_with_nul_is_refused_by_postgresql(postgres_url: str) -> None:
     """`names` refuses it for both databases, before it gets here."""
     with closing(open_catalog(postgres_url)) as catalog, pytest.raises(InvalidInputError, match="NUL"):
         catalog.commit(request(description="a\x00b"))
+
+
+def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(CatalogError, match=r"pip install 'refart\[postgres\]'"):
+        open_catalog("postgresql://127.0.0.1:1/x")
 
 
 # -- processes and reads -------------------------------------------------------------------------
