@@ -109,7 +109,7 @@ import sys
 from refart.config import Config
 from refart.sources.registry import Sources
 Sources(Config())
-print([name for name in ("botocore", "boto3", "s3fs", "fsspec", "sqlite3") if name in sys.modules])
+print([name for name in ("botocore", "boto3", "s3fs", "fsspec") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

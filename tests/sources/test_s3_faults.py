@@ -9,6 +9,12 @@ from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
+from botocore.exceptions import (
+    CredentialRetrievalError,
+    ReadTimeoutError,
+    SSLError,
+    UnauthorizedSSOTokenError,
+)
 
 from refart.entries import Entry
 from refart.errors import (
@@ -20,6 +26,7 @@ from refart.errors import (
     SourceError,
 )
 from refart.sources.s3 import S3Source
+from refart.sources.s3_client import translated
 from refart.sources.s3_reading import RESUMES
 from refart.testing import Lake, S3Server
 from tests.faults import FaultProxy, s3_error
@@ -126,6 +133,23 @@ class TestDenied:
 
 
 class TestFailing:
+    @pytest.mark.parametrize(
+        ("error", "kind", "transient"),
+        [
+            (SSLError(endpoint_url="https://s3", error="expired"), SourceError, False),
+            (ReadTimeoutError(endpoint_url="https://s3"), SourceError, True),
+            (UnauthorizedSSOTokenError(), PermissionDeniedError, None),
+            (CredentialRetrievalError(provider="sso", error_msg="no"), PermissionDeniedError, None),
+        ],
+    )
+    def test_what_botocore_raises_itself(
+        self, error: Exception, kind: type[Exception], transient: bool | None
+    ) -> None:
+        said = translated(error, "s3://lake/x")
+        assert isinstance(said, kind)
+        assert getattr(said, "transient", None) is transient
+        assert str(said).startswith("s3://lake/x: ")
+
     @pytest.mark.parametrize(
         ("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, "TooMany")]
     )
@@ -342,6 +366,25 @@ class TestIgnoredConditions:
         proxy.add("GetObject", ignored=("range",))
         with pytest.raises(SourceError, match="range"):
             source.open(entry)
+
+    def test_an_ignored_if_match_where_a_body_goes_on(
+        self, source: S3Source, proxy: FaultProxy, lake: Lake
+    ) -> None:
+        entry = logged(source, lake, TestBodies.DATA)
+        newer = bytes(len(TestBodies.DATA))
+        proxy.add("GetObject", times=1, cut_at=1_300_000, then=lambda: lake.put("d/a", newer))
+        proxy.add("GetObject", ignored=("if-match",))
+        with pytest.raises(ReferenceChangedError, match="found"):
+            read(source, entry)
+
+    def test_an_ignored_range_where_a_body_goes_on(
+        self, source: S3Source, proxy: FaultProxy, lake: Lake
+    ) -> None:
+        entry = logged(source, lake, TestBodies.DATA)
+        proxy.add("GetObject", times=1, cut_at=1_300_000)
+        proxy.add("GetObject", ignored=("range",))
+        with pytest.raises(SourceError, match="range"):
+            read(source, entry)
 
     def test_an_ignored_version_id_of_a_pin_by_hand(
         self, source: S3Source, proxy: FaultProxy, lake: Lake
