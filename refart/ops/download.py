@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,12 +169,16 @@ class _Fetcher:
         """True where the file at the target already has the recorded bytes (it is read; there is no receipt)."""
         algo = "sha256" if expected is not None else checksums.split(entry.content_id)[0]
         try:
-            stat = target.lstat()
+            found = target.lstat()
         except FileNotFoundError:
             return False
-        if not target.is_file() or target.is_symlink():
+        if stat.S_ISDIR(found.st_mode):
+            raise InvalidInputError(
+                f"{target} is a folder where the artifact has a file: move it away or choose another root"
+            )
+        if not stat.S_ISREG(found.st_mode):
             return False
-        if algo not in checksums.COMPUTABLE or (entry.size is not None and stat.st_size != entry.size):
+        if algo not in checksums.COMPUTABLE or (entry.size is not None and found.st_size != entry.size):
             return False
         hasher = StreamHasher(*{"sha256", algo})
         with target.open("rb") as file:
