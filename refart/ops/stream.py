@@ -6,13 +6,13 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, NoReturn
 
 from refart import checksums
 from refart.checksums import StreamHasher
 from refart.context import Context, Local
 from refart.entries import Entry
-from refart.errors import ChecksumError, ReferenceChangedError
+from refart.errors import ChecksumError, RefartError, ReferenceChangedError
 from refart.sources.base import Fetched
 from refart.store import Store
 
@@ -54,7 +54,7 @@ class Verifier:
         self._computes = self._algo in checksums.COMPUTABLE and (self._algo != "md5" or fetched.hash_is_plain)
         self._hasher = StreamHasher(*{"sha256", self._algo} if self._computes else {"sha256"})
         if entry.size is not None and fetched.size is not None and fetched.size != entry.size:
-            self._fail("size", f"{entry.size:,} bytes", f"{fetched.size:,} bytes")
+            self.fail("size", f"{entry.size:,} bytes", f"{fetched.size:,} bytes")
 
     def update(self, chunk: bytes) -> None:
         self._hasher.update(chunk)
@@ -63,9 +63,9 @@ class Verifier:
         """The outcome. Raises `ChecksumError` or `ReferenceChangedError` where anything differs."""
         entry, found = self._entry, self._hasher
         if entry.size is not None and found.size_bytes != entry.size:
-            self._fail("size", f"{entry.size:,} bytes", f"{found.size_bytes:,} bytes")
+            self.fail("size", f"{entry.size:,} bytes", f"{found.size_bytes:,} bytes")
         if self._computes and found.content_id(self._algo) != entry.content_id:
-            self._fail("content", entry.content_id, found.content_id(self._algo))
+            self.fail("content", entry.content_id, found.content_id(self._algo))
         return Checked(found.content_id().removeprefix("sha256:"), found.size_bytes, self._rung())
 
     def _rung(self) -> Rung:
@@ -76,7 +76,8 @@ class Verifier:
         held = self._fetched.held
         return held if held in ("etag", "version", "generation") else "unverified"
 
-    def _fail(self, what: str, expected: str, found: str) -> None:
+    def fail(self, what: str, expected: str, found: str) -> NoReturn:
+        """Raise the error that says who is to blame: the store, whoever wrote the object, or the way here."""
         entry = self._entry
         if entry.uri is None:
             raise ChecksumError(
@@ -109,15 +110,16 @@ def stream(local: Local, store: Store | None, entry: Entry) -> Iterator[Verified
 class VerifiedReader(io.RawIOBase):
     """A seekable file over an entry's bytes that hashes what is read in order.
 
-    Reading from the start to the end raises at the end if the bytes are not the recorded ones. Ranges read after a
-    `seek` come from the same pinned object, but cannot be hashed against the whole.
+    Reading from the start to the end raises at the end if the bytes are not the recorded ones, and so does every read
+    after that. Ranges read after a `seek` come from the same pinned object, but cannot be hashed against the whole.
     """
 
     def __init__(self, raw: BinaryIO, entry: Entry, fetched: Fetched) -> None:
         self._raw = raw
-        self._verifier: Verifier | None = Verifier(entry, fetched)
-        self._in_order_to = 0
         self._size = entry.size
+        self._verifier = Verifier(entry, fetched)
+        self._hashed_to: int | None = 0  # None once the whole was compared, or cannot be: a gap was left out
+        self._wrong: RefartError | None = None
 
     def readable(self) -> bool:
         return True
@@ -132,20 +134,34 @@ class VerifiedReader(io.RawIOBase):
         return self._raw.tell()
 
     def readinto(self, buffer: object) -> int:
+        if self._wrong is not None:
+            raise self._wrong
         view = memoryview(buffer)  # type: ignore[arg-type]
         at = self._raw.tell()
         data = self._raw.read(len(view))
+        if len(view):
+            try:
+                self._check(at, data)
+            except RefartError as error:
+                self._wrong = error
+                raise
         view[: len(data)] = data
-        if self._verifier is not None and len(view):
-            if at == self._in_order_to:
-                self._verifier.update(data)
-                self._in_order_to += len(data)
-                if not data or self._in_order_to == self._size:
-                    verifier, self._verifier = self._verifier, None
-                    verifier.finish()
-            elif at > self._in_order_to:
-                self._verifier = None  # a gap: the whole can no longer be hashed
         return len(data)
+
+    def _check(self, at: int, data: bytes) -> None:
+        end = at + len(data)
+        if self._size is not None and end > self._size:
+            self._verifier.fail("size", f"{self._size:,} bytes", f"{end:,} bytes or more")
+        if self._hashed_to is None:
+            return
+        if at > self._hashed_to:
+            self._hashed_to = None
+            return
+        self._verifier.update(data[self._hashed_to - at :])
+        self._hashed_to = max(end, self._hashed_to)
+        if self._hashed_to == self._size or (not data and at == self._hashed_to):
+            self._hashed_to = None
+            self._verifier.finish()
 
     def close(self) -> None:
         try:
@@ -157,7 +173,7 @@ class VerifiedReader(io.RawIOBase):
 def open_entry(context: Context, entry: Entry) -> io.BufferedReader:
     """A seekable, buffered, read-only file over the bytes of an entry (see `VerifiedReader`).
 
-    Raises the errors of `Source.open`, `StoreError` for a managed file that the store has lost.
+    Raises the errors of `Source.open`, `NotFoundError` for a managed file that the store has lost.
     """
     if entry.uri is not None:
         raw = context.local.sources.for_uri(entry.uri).open(entry)
