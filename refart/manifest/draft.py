@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ FEW_ROWS: Final = 8
 """Additions up to this size are compared row by row; a merge would read whole blocks for them."""
 RUNS_A_TIER: Final = 4
 """So many runs of one size (or smaller) at the top are merged into one."""
+LOOKUPS_BEFORE_COPY: Final = 4
+"""Lookups in one shard of the base before it is copied into a run."""
+SHARD_COPIES: Final = 32
+"""Such copies that are kept (files of some 4 MB each)."""
+COPY_BYTES: Final = 8 << 20
+"""Memory bound of a copy, as `runs.collect` takes it: all but the smallest are spilled."""
 
 
 class BaseIndex(Protocol):
@@ -75,7 +82,7 @@ class Draft:
     ) -> None:
         """Start from the entries of `base`, or none. Temporary files go to `folder` (default: TMPDIR)."""
         self.revision = 0
-        self._layers = _Layers(_Base(base) if base is not None else None, ())
+        self._layers = _Layers(_Base(base, folder) if base is not None else None, ())
         self._table: dict[str, Row] = {}
         self._count = self._layers.base.rows if self._layers.base is not None else 0
         self._folder = folder
@@ -265,13 +272,33 @@ _ALL: Final[list[_Range]] = [(b"", None)]
 
 
 class _Base:
-    """A base manifest as the lowest layer."""
+    """A base manifest as the lowest layer. `get` is called under the draft's lock; the rest from any thread."""
 
-    def __init__(self, manifest: BaseManifest) -> None:
+    def __init__(self, manifest: BaseManifest, folder: str | None) -> None:
         self.manifest = manifest
+        self._folder = folder
+        self._lookups: Counter[int] = Counter()
+        self._copies: OrderedDict[int, SortedRun] = OrderedDict()
         self.shards = manifest.index.shards
         self.rows = sum(shard.rows for shard in self.shards)
         self._lasts = [key_of(shard.last_path) for shard in self.shards]
+
+    def get(self, path: str) -> Row | None:
+        """One entry. A shard that is looked into again and again is copied into a run, which costs a hundredth."""
+        number = bisect_left(self._lasts, key_of(path))
+        if number == len(self.shards) or path < self.shards[number].first_path:
+            return None
+        self._lookups[number] += 1
+        if self._lookups[number] <= LOOKUPS_BEFORE_COPY:
+            entry = self.manifest.get(path)
+            return Row(entry) if entry is not None else None
+        if number not in self._copies:
+            pages = map(runs.as_draft, self.manifest.shard_pages(self.shards[number]))
+            self._copies[number] = runs.collect(pages, self._folder, memory_bytes=COPY_BYTES)
+        self._copies.move_to_end(number)
+        if len(self._copies) > SHARD_COPIES:
+            self._copies.popitem(last=False)
+        return self._copies[number].get(path)
 
     def batches(
         self, lo: bytes, hi: bytes | None, touching: SortedRun | None = None
@@ -309,8 +336,7 @@ class _Layers:
             row = run.get(path)
             if row is not None:
                 return row
-        entry = self.base.manifest.get(path) if self.base is not None else None
-        return Row(entry) if entry is not None else None
+        return self.base.get(path) if self.base is not None else None
 
     def batches(
         self, scope: Iterable[_Range] = _ALL, *, touching: SortedRun | None = None

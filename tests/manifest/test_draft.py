@@ -82,6 +82,8 @@ class DraftModel(RuleBasedStateMachine):
     )
     def begin(self, rows: list[Entry] | None, shard_rows: int, table_rows: int, memory_bytes: int) -> None:
         patches = [patch.object(runs, "BLOCK_ROWS", 3), patch.object(draft_module, "FEW_ROWS", 2)]
+        patches.append(patch.object(draft_module, "LOOKUPS_BEFORE_COPY", 1))
+        patches.append(patch.object(draft_module, "SHARD_COPIES", 2))
         for each in patches:
             each.start()
         self.patches = patches
@@ -307,6 +309,28 @@ class TestConflicts:
         assert len(draft) == 101
         assert draft.get("f/0049") == entry("f/0049", "1")
         assert draft.get("f/0050") == entry("f/0050")
+
+
+class TestLookups:
+    def test_in_a_base_read_a_shard_once_however_many_they_are(self) -> None:
+        base = FakeBase(many(100), 10)
+        draft = Draft(base)
+        assert [draft.get(row.path) for row in many(100)] == many(100)
+        assert [draft.get(row.path + "x") for row in many(100)] == [None] * 100
+        assert sorted(shard.first_path for shard in base.read) == [f"f/{i:04d}" for i in range(0, 100, 10)]
+
+    def test_few_in_a_base_read_no_whole_shard(self) -> None:
+        base = FakeBase(many(100), 100)
+        draft = Draft(base)
+        assert [draft.get(row.path) for row in many(3)] == many(3)
+        assert base.read == []
+
+    @linux_only
+    def test_keep_a_bounded_number_of_copies(self, tmp_path: Path) -> None:
+        with patch.object(draft_module, "COPY_BYTES", 0), patch.object(draft_module, "SHARD_COPIES", 3):
+            draft = Draft(FakeBase(many(100), 10), folder=str(tmp_path))
+            assert [draft.get(row.path) for row in many(100)] == many(100)
+        assert len(spilled_files(tmp_path)) == 3
 
 
 class TestBadInput:
