@@ -19,9 +19,9 @@ from refart.errors import (
     ChecksumError,
     InvalidInputError,
     PermissionDeniedError,
+    RefartError,
     ReferenceChangedError,
     ReferenceMissingError,
-    RefartError,
     SourceError,
 )
 from refart.ops.download import DownloadReport, download, prune
@@ -274,7 +274,7 @@ def test_what_nothing_confirms_is_named(context: Context, objects: Objects, root
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_root_that_cannot_be_written(context: Context, objects: Objects, root: Path) -> None:
     root.mkdir(mode=0o500)
-    with pytest.raises(PermissionDeniedError, match="cannot write|cannot make"):
+    with pytest.raises(PermissionDeniedError, match=r"cannot write|cannot make"):
         download(context, pages_of(objects.put("a", b"x")), root)
 
 
