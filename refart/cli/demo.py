@@ -62,6 +62,7 @@ def demo(settings: Settings, keep: bool) -> None:
         folder = Path(mkdtemp("-refart") if keep else stack.enter_context(TemporaryDirectory("-refart")))
         server.start()
         stack.callback(server.stop)
+        stack.callback(server.reset)  # moto keeps its buckets for the whole process
         (folder / "config.toml").touch()
         mine = {"REFART_CONFIG": str(folder / "config.toml"), "REFART_CACHE": str(folder / "cache")}
         stack.enter_context(_environment({**ENVIRONMENT, "AWS_ENDPOINT_URL": server.url, **mine}))

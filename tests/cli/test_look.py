@@ -71,7 +71,7 @@ def test_ls_long_shows_what_identifies_an_entry(cli: Calls, versioned_lake: Lake
     ("args", "code", "says"),
     [
         (("nothing",), 3, "no artifact 'nothing'"),
-        (("data:v9",), 3, "no version v9"),
+        (("data:v9",), 3, "no default/data:v9"),
         (("data:v0/nothing",), 3, "no entry 'nothing'"),
         (("data:v0/../x",), 2, "'..'"),
         (("--long",), 2, "--long is for entries"),
@@ -132,21 +132,28 @@ def test_cat_needs_one_entry(cli: Calls, data: str, target: str, code: int) -> N
 
 
 def test_hostile_keys_are_listed_literally_and_still_read(cli: Calls, versioned_lake: Lake) -> None:
-    keys = [
-        "[red]x[/red].txt",
-        "a:b#c?d%20e.txt",
-        "esc\x1b[2J.txt",
-        "line\nbreak.txt",
-        "\u202egpj.txt",
-        "trail ",
-    ]
+    keys = ["[red]x[/red].txt", "a:b#c?d%20e.txt", "\u202egpj.txt", "trail "]
     for key in keys:
         versioned_lake.put(f"odd/{key}", key.encode())
     cli("put", f"{versioned_lake.uri}/odd", "-n", "odd")
-    for told in (cli("ls", "odd:v0"), cli("ls", "odd:v0", "--long"), cli("diff", "odd:v0", "odd:v0")):
-        assert all(line.isprintable() for line in told.stdout.split("\n"))
     assert "[red]x[/red].txt" in cli("ls", "odd:v0").stdout
     rows = cli("ls", "odd:v0", "--json").documents
     assert {row["uri"] for row in rows} == {f"{versioned_lake.uri}/odd/{key}" for key in keys}
     for row in rows:
         assert cli("cat", f"odd:v0/{row['path']}").stdout == row["uri"].rpartition("/odd/")[2]
+    for told in (cli("ls", "odd:v0"), cli("ls", "odd:v0", "--long"), cli("get", "odd", "--path", "trail ")):
+        assert all(line.isprintable() for line in told.stdout.split("\n"))
+
+
+def test_hostile_file_names_are_listed_literally(cli: Calls) -> None:
+    names = ["line\nbreak", "bell\x07", "esc\x1b[2J", "[bold]b", " "]
+    Path("odd").mkdir()
+    for name in names:
+        Path("odd", name).write_text(name)
+    cli("put", "-r", "odd")
+    told = cli("ls", "odd:v0", "--long").stdout
+    assert len(told.splitlines()) == 1 + len(names)
+    assert all(line.isprintable() for line in told.split("\n"))
+    assert {row["uri"].rpartition("/odd/")[2] for row in cli("ls", "odd:v0", "--json").documents} == set(
+        names
+    )
