@@ -6,7 +6,6 @@ import hashlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
