@@ -1,165 +1,25 @@
 """pytest fixtures for pipelines that use refart: an S3 in this process, lakes in it, a workspace.
 
-Opt in, in a `conftest.py`: `pytest_plugins = ["refart.testing"]`. Needs `pip install 'refart[demo]' boto3
-pytest`; `docs/testing.md` shows how to use it, and how to do with `moto.mock_aws` alone.
+Opt in, in a `conftest.py`: `pytest_plugins = ["refart.testing"]`. Needs `pip install 'refart[demo]' pytest`;
+`docs/testing.md` shows how to use it, and how to do with `moto.mock_aws` alone.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 import pytest
+
+from refart.s3server import ENVIRONMENT, S3Requests, S3Server, operation_of
 
 if TYPE_CHECKING:
     from refart.workspace import Workspace
 
-WSGIApp = Callable[..., Any]
-
-ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    # Not the profiles of whoever runs the tests, nor the role of the machine they run on.
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-"""The whole `AWS_…` environment of a test that uses `s3`, but for the endpoint."""
-
-
-def _missing(error: ImportError, install: str) -> str:
-    return f"refart.testing needs {error.name}, which is not installed: pip install {install}"
-
-
-class S3Requests:
-    """The S3 operations a server was asked for, in the words of its API, by any process."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._operations: list[str] = []
-
-    @property
-    def operations(self) -> list[str]:
-        """Every operation since the last `clear`, as they arrived: `["ListObjectsV2", "GetObject", …]`."""
-        with self._lock:
-            return list(self._operations)
-
-    def count(self, *operations: str) -> int:
-        """How many requests asked for one of these operations; for anything, where none is named."""
-        return sum(not operations or operation in operations for operation in self.operations)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._operations.clear()
-
-    def record(self, method: str, path: str, query: str) -> None:
-        with self._lock:
-            self._operations.append(operation_of(method, path, query))
-
-
-class S3Server:
-    """moto's S3 on a free port of 127.0.0.1, in a thread of this process."""
-
-    def __init__(self) -> None:
-        try:
-            from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-            from werkzeug.serving import make_server
-        except ImportError as error:
-            raise RuntimeError(_missing(error, "'refart[demo]'")) from error
-        self.requests = S3Requests()
-        application = self._counting(DomainDispatcherApplication(create_backend_app))
-        self._server = make_server(
-            "127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler
-        )
-        self._thread = threading.Thread(target=self._server.serve_forever, name="refart-s3", daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    @cached_property
-    def client(self) -> Any:
-        """A boto3 client of this server, whatever the environment says."""
-        try:
-            from boto3.session import Session
-        except ImportError as error:
-            raise RuntimeError(_missing(error, "boto3")) from error
-        session = Session(
-            aws_access_key_id=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
-            region_name=ENVIRONMENT["AWS_DEFAULT_REGION"],
-        )
-        return session.client("s3", endpoint_url=self.url)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def reset(self) -> None:
-        """Forget every bucket and every counted request."""
-        request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")  # noqa: S310  # our own server
-        with urllib.request.urlopen(request):  # noqa: S310
-            pass
-        self.requests.clear()
-
-    def _counting(self, application: WSGIApp) -> WSGIApp:
-        def counted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-            path = environ["PATH_INFO"]
-            if not path.startswith("/moto-api/"):
-                self.requests.record(environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""))
-            return application(environ, start_response)
-
-        return counted
-
-
-# Sub-resources that make a request another operation than its method and path say; the first that matches
-# counts.
-_BY_QUERY = {
-    ("GET", "versions"): "ListObjectVersions",
-    ("GET", "versioning"): "GetBucketVersioning",
-    ("PUT", "versioning"): "PutBucketVersioning",
-    ("GET", "list-type"): "ListObjectsV2",
-    ("GET", "attributes"): "GetObjectAttributes",
-    ("POST", "delete"): "DeleteObjects",
-    ("POST", "uploads"): "CreateMultipartUpload",
-    ("PUT", "partNumber"): "UploadPart",
-    ("POST", "uploadId"): "CompleteMultipartUpload",
-    ("DELETE", "uploadId"): "AbortMultipartUpload",
-}
-_BY_PATH = {
-    ("GET", 0): "ListBuckets",
-    ("GET", 1): "ListObjects",
-    ("HEAD", 1): "HeadBucket",
-    ("PUT", 1): "CreateBucket",
-    ("DELETE", 1): "DeleteBucket",
-    ("GET", 2): "GetObject",
-    ("HEAD", 2): "HeadObject",
-    ("PUT", 2): "PutObject",
-    ("DELETE", 2): "DeleteObject",
-}
-
-
-def operation_of(method: str, path: str, query: str) -> str:
-    """The S3 operation of a path-style request (`/bucket/key`); `"GET ?acl"` and the like for what is rarely
-    met."""
-    asked = parse_qs(query, keep_blank_values=True)
-    for (verb, name), operation in _BY_QUERY.items():
-        if verb == method and name in asked:
-            return operation
-    bucket, _, key = path.removeprefix("/").partition("/")
-    return _BY_PATH.get((method, bool(bucket) + bool(key)), f"{method} ?{query}")
+__all__ = ["ENVIRONMENT", "LAKE_OBJECTS", "Lake", "S3Requests", "S3Server", "operation_of"]
 
 
 @dataclass
