@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("name")
+@click.argument("name", metavar="NAME[:VERSION]")
 @click.option("--root", metavar="DIR", help="Folder to download to. Default: ./artifacts/NAME-VERSION.")
 @click.option("--path", metavar="PREFIX", help="Only this entry, or what lies below this folder.")
 @click.option(
@@ -92,7 +92,7 @@ def get(
 
 
 @click.command(cls=Command)
-@click.argument("name")
+@click.argument("name", metavar="NAME[:VERSION]")
 @click.option("--root", metavar="DIR", help="Folder to look at. Default: ./artifacts/NAME-VERSION.")
 @click.pass_obj
 def verify(settings: Settings, name: str, root: str | None) -> None:

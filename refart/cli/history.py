@@ -38,7 +38,7 @@ _EVENTS: Final = [
 
 
 @click.command(cls=Command)
-@click.argument("name")
+@click.argument("name", metavar="NAME[:VERSION]")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),

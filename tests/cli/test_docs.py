@@ -1,0 +1,113 @@
+"""docs/cli.md and docs/errors.md hold what the code does."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from refart import errors
+from refart.cli.app import COMMANDS, EXIT_STOPPED, EXIT_UNEXPECTED, EXIT_USAGE
+from refart.cli.diff import EXIT_DIFFERS
+from refart.cli.output import EXIT_CLOSED
+from tests.cli.calls import Calls
+
+DOCS = Path(__file__).parents[2] / "docs"
+FAMILIES = [
+    cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.RefartError)
+]
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("cli_reference", DOCS / "cli_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def table(text: str, heading: str) -> dict[str, list[str]]:
+    """The rows of the first table after a heading, by their first cell."""
+    lines = text[text.index(heading) :].split("\n")
+    start = next(number for number, line in enumerate(lines) if line.startswith("| ---"))
+    rows = {}
+    for line in lines[start + 1 :]:
+        if not line.startswith("|"):
+            break
+        first, *rest = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
+        rows[first.strip("`")] = rest
+    return rows
+
+
+def test_the_reference_is_fresh() -> None:
+    text = (DOCS / "cli.md").read_text()
+    assert generator().page(text) == text, "run: python docs/cli_reference.py"
+
+
+def test_every_command_and_its_json_keys_are_documented() -> None:
+    text = (DOCS / "cli.md").read_text()
+    for name in COMMANDS:
+        assert f"\n### refart {name}\n" in text
+    keys = " ".join(table(text, "## JSON"))
+    assert {name for name in COMMANDS if name != "cat"} == {
+        name for name in COMMANDS if name in re.findall(r"\w+", keys)
+    }
+
+
+def test_every_exit_code_is_in_the_table() -> None:
+    codes = {family.exit_code for family in FAMILIES}
+    codes |= {0, EXIT_UNEXPECTED, EXIT_USAGE, EXIT_DIFFERS, EXIT_STOPPED, EXIT_CLOSED}
+    assert {int(code) for code in table((DOCS / "cli.md").read_text(), "## Exit codes")} == codes
+
+
+def test_every_error_is_in_the_table_with_its_bases_and_exit_code() -> None:
+    rows = table((DOCS / "errors.md").read_text(), "# Errors")
+    assert list(rows) != []
+    assert set(rows) == {family.__name__ for family in FAMILIES}
+    for family in FAMILIES:
+        bases = {base.__name__ for base in family.__bases__} - {"RefartError", "Exception"}
+        assert (set(re.findall(r"\w+", rows[family.__name__][0])), rows[family.__name__][1]) == (
+            bases,
+            str(family.exit_code),
+        )
+
+
+@pytest.mark.parametrize(
+    ("row", "args"),
+    [
+        ("put", ("put", "data")),
+        ("get", ("get", "data")),
+        ("ls", ("ls",)),
+        ("ls NAME", ("ls", "data")),
+        ("ls NAME:VERSION", ("ls", "data:v0")),
+        ("show", ("show", "data")),
+        ("diff", ("diff", "data:v0", "data:v1")),
+        ("diff --stat", ("diff", "data:v0", "data:v1", "--stat")),
+        ("history", ("history", "data")),
+        ("lineage", ("lineage", "data")),
+        ("alias`, `tag", ("alias", "data", "best")),
+        ("rm", ("rm", "data:v0", "--yes")),
+        ("verify", ("verify", "data")),
+    ],
+)
+def test_the_documented_keys_are_the_ones_printed(
+    cli: Calls, folder: Path, row: str, args: tuple[str, ...]
+) -> None:
+    text = (DOCS / "cli.md").read_text()
+    cli("put", "data")
+    Path("data/new").write_text("new")
+    cli("put", "data")
+    cli("get", "data")
+    told = cli(*args, "--json")
+    printed = told.documents[0] if row.startswith("ls") or row in ("diff", "history") else told.document
+    (cell,) = table(text, "## JSON")[row]
+    documented = set(re.findall(r"`(\w+)`", re.sub(r"; .*|\(`.*?\)", "", cell)))
+    if "those of a version" in cell:
+        documented |= set(re.findall(r"`(\w+)`", text.split("\nA version: ")[1].split("A run:")[0]))
+    if row == "lineage":
+        documented |= {"versions", "runs", "edges"}
+    assert set(printed) == documented
