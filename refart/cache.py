@@ -66,27 +66,26 @@ class Cache:
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """`max_bytes` of 0 switches the cache off. Nothing is created before the first use."""
+        """With `max_bytes` of 0 no bytes are kept, only what `learn` is told. Nothing is created before the first
+        use."""
         self._objects = os.path.join(folder, "objects")
         self._temporary = os.path.join(folder, "tmp")
         self._max_bytes = max_bytes
         self._impossible: set[tuple[Link, int, int]] = set()
-        self._db = LocalDb(Path(folder, "cache.sqlite"), _SCHEMA) if max_bytes > 0 else None
+        self._db = LocalDb(Path(folder, "cache.sqlite"), _SCHEMA)
 
     def known(self, content_key: str) -> str | None:
         """The SHA-256 (hex) of bytes seen earlier under this key (`entries.content_key`), still cached or
         not."""
         if content_key.startswith("sha256:"):
             return content_key.removeprefix("sha256:")
-        if self._db is None:
-            return None
         query = "SELECT sha256 FROM seen WHERE content_key = ?"
         row = self._db.read(lambda connection: connection.execute(query, (content_key,)).fetchone(), None)
         return row[0] if row is not None and _SHA256.fullmatch(row[0]) else None
 
     def learn(self, content_key: str, sha256: str) -> None:
         """Remember the SHA-256 of verified bytes under a weaker key; it outlives the bytes."""
-        if self._db is not None and not content_key.startswith("sha256:"):
+        if not content_key.startswith("sha256:"):
             row = (content_key, sha256)
             self._db.write(lambda connection: connection.execute(_LEARN, row), None)
 
@@ -98,7 +97,7 @@ class Cache:
         that has other bytes is removed.
         """
         cached = self._path(sha256)
-        if self._db is None or not os.path.exists(cached):
+        if not self._max_bytes or not os.path.exists(cached):
             return False
         temporary = files.temporary_name(target.parent)
         try:
@@ -135,7 +134,7 @@ class Cache:
     def _add(self, path: str, sha256: str, link: Link) -> None:
         size = os.stat(path).st_size
         cached = self._path(sha256)
-        if self._db is None or size > self._max_bytes or os.path.exists(cached):
+        if not self._max_bytes or size > self._max_bytes or os.path.exists(cached):
             return
         os.makedirs(self._temporary, exist_ok=True)
         os.makedirs(os.path.dirname(cached), exist_ok=True)
@@ -206,7 +205,6 @@ class Cache:
                 )
 
     def _remove(self, sha256: str) -> None:
-        assert self._db is not None
         _unlink(self._path(sha256))
         delete = "DELETE FROM objects WHERE sha256 = ?"
         self._db.write(lambda connection: connection.execute(delete, (sha256,)), None)

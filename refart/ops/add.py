@@ -87,6 +87,20 @@ def add_references(
         return draft.add(pages)
 
 
+def _one_object(local: Local, uri: str, checksum: Checksum) -> Page:
+    """The page of the single object at `uri`: by one request, where it is the current object of a literal key."""
+    source = local.sources.for_uri(uri)
+    entry = source.stat(uri) if checksum is not False else None
+    if entry is not None:
+        return page_of([entry])
+    scan = source.scan(uri, identify=checksum is not False)
+    if scan.is_object:
+        return next(scan.pages)
+    if next(scan.pages, None) is None:
+        raise NotFoundError(f"there is no object at {uri}; nothing was added")
+    raise InvalidInputError(f"{uri} is a prefix; add_references takes single objects: use add_reference")
+
+
 def add_file(
     local: Local,
     draft: Draft,

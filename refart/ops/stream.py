@@ -13,7 +13,7 @@ from refart.checksums import StreamHasher
 from refart.context import Context, Local
 from refart.entries import Entry
 from refart.errors import ChecksumError, RefartError, ReferenceChangedError
-from refart.sources.base import Fetched
+from refart.sources.base import Fetched, Opened
 from refart.store import Store
 
 Rung = Literal["sha256", "md5", "etag", "version", "generation", "unverified"]
@@ -176,12 +176,8 @@ def open_entry(context: Context, entry: Entry) -> io.BufferedReader:
     Raises the errors of `Source.open`, `NotFoundError` for a managed file that the store has lost.
     """
     if entry.uri is not None:
-        raw = context.local.sources.for_uri(entry.uri).open(entry)
-        held: Literal["current", "version"] = "current" if entry.pin is None else "version"
-        return io.BufferedReader(
-            VerifiedReader(raw, entry, Fetched(iter(()), None, held, entry.content_id)), 1 << 20
-        )
-    raw = context.store.open("blobs", checksums.split(entry.content_id)[1])
-    return io.BufferedReader(
-        VerifiedReader(raw, entry, Fetched(iter(()), None, "local", entry.content_id)), 1 << 20
-    )
+        opened = context.local.sources.for_uri(entry.uri).open(entry)
+    else:
+        opened = Opened(context.store.open("blobs", checksums.split(entry.content_id)[1]), "local")
+    said = Fetched(iter(()), None, opened.held, entry.content_id, opened.hash_is_plain)
+    return io.BufferedReader(VerifiedReader(opened.file, entry, said), 1 << 20)

@@ -42,6 +42,18 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """A file over one object's bytes, and what the server said about them (see `Fetched`)."""
+
+    file: BinaryIO
+    """Seekable and read-only; for the caller to close."""
+
+    held: Held
+
+    hash_is_plain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """What a URI turned out to be, and its pages.
 
@@ -92,5 +104,5 @@ class Source(Protocol):
         `PermissionDeniedError`, `SourceError`.
         """
 
-    def open(self, entry: Entry) -> BinaryIO:
-        """A seekable, read-only stream of the bytes that `fetch` gives; ranged reads hold the same pin."""
+    def open(self, entry: Entry) -> Opened:
+        """A seekable file of the bytes that `fetch` gives; ranged reads hold the same pin. Errors as `fetch`."""

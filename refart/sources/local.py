@@ -24,7 +24,7 @@ from refart.errors import (
 )
 from refart.parallel import thread_pool
 from refart.receipts import Receipts
-from refart.sources.base import Fetched, Keep, Scan
+from refart.sources.base import Fetched, Keep, Opened, Scan
 
 PAGE_FILES: Final = 8_192
 PAGE_BYTES: Final = 4 << 30  # 4 GiB: an interrupted scan keeps the receipts of its finished pages
@@ -96,7 +96,7 @@ class LocalSource:
 
             yield Fetched(chunks(), before.st_size, held="local", content_id=checksums.NONE)
 
-    def open(self, entry: Entry) -> BinaryIO:
+    def open(self, entry: Entry) -> Opened:
         """See `Source.open`. Ranges cannot be checked against a hash, so the file as a whole is, before it is
         opened: by its receipt, or by reading it once."""
         file = self._opened(entry)
@@ -111,7 +111,7 @@ class LocalSource:
         except BaseException:
             file.close()
             raise
-        return file
+        return Opened(file, "local")
 
     def _opened(self, entry: Entry) -> BinaryIO:
         """The file of an entry, which is there and has the recorded size."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import chain
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from refart.entries import Entry, Page, entries_of
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
 from refart.sources import s3_listing, s3_reading
-from refart.sources.base import Fetched, Keep, Scan
+from refart.sources.base import Fetched, Keep, Opened, Scan
 from refart.sources.s3_client import DENIED, GONE, MISSING, UNSUPPORTED, S3Client, code_of
 from refart.sources.s3_listing import NULL_VERSION, Listed, Row
 
@@ -87,7 +87,7 @@ class S3Source:
         """
         return s3_reading.fetch(self._client, *split(_uri(entry))[1:], entry, self.stat)
 
-    def open(self, entry: Entry) -> BinaryIO:
+    def open(self, entry: Entry) -> Opened:
         """A seekable stream of ranged GETs that all hold the object the first one found.
 
         Overwritten meanwhile, it gives the pinned bytes or raises `ReferenceChangedError`, never a mix.

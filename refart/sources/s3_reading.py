@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, FlexibleChecksumError
 from urllib3.exceptions import HTTPError
@@ -22,7 +22,7 @@ from refart.errors import (
     ReferenceMissingError,
     SourceError,
 )
-from refart.sources.base import Fetched, Held
+from refart.sources.base import Fetched, Held, Opened
 from refart.sources.ranged import FIRST_BYTES, open_ranges
 from refart.sources.s3_client import CHANGED, GONE, MISSING, S3Client, code_of
 from refart.sources.s3_listing import NULL_VERSION, content_id_of
@@ -117,20 +117,25 @@ def fetch(
     """See `Source.fetch`; `stat` tells what lies at the URI now, for the message of an error."""
     found = _get(client, bucket, key, entry, stat, ChecksumMode="ENABLED")
     headers = found.response
-    encrypted = str(headers.get("ServerSideEncryption", "")).startswith("aws:kms")
     with closing(headers["Body"]), closing(found.chunks(headers, 0, found.size)) as chunks:
         yield Fetched(
             chunks,
             found.size,
             found.held,
             content_id_of(headers.get("ETag", "")),
-            hash_is_plain=not encrypted and "SSECustomerAlgorithm" not in headers,
+            hash_is_plain=_hash_is_plain(headers),
         )
+
+
+def _hash_is_plain(headers: Response) -> bool:
+    """Whether the ETag of a single part is the MD5 of its bytes: not where SSE-KMS or SSE-C encrypted them."""
+    encrypted = str(headers.get("ServerSideEncryption", "")).startswith("aws:kms")
+    return not encrypted and "SSECustomerAlgorithm" not in headers
 
 
 def open_stream(
     client: S3Client, bucket: str, key: str, entry: Entry, stat: Callable[[str], Entry | None]
-) -> BinaryIO:
+) -> Opened:
     """See `Source.open`. The first request is made at once, so that what cannot be read cannot be opened."""
     # No range can be asked of an empty object.
     begin = {"Range": f"bytes=0-{FIRST_BYTES - 1}"} if entry.size else {}
@@ -147,7 +152,8 @@ def open_stream(
     def read_range(start: int, stop: int) -> bytes:
         return b"".join(found.chunks(found.range(start, stop), start, stop))
 
-    return open_ranges(str(entry.uri), size, first, read_range)
+    file = open_ranges(str(entry.uri), size, first, read_range)
+    return Opened(file, found.held, _hash_is_plain(found.response))
 
 
 def _get(

@@ -305,7 +305,7 @@ class SourceSuite:
     def test_open_is_a_seekable_read_only_stream(self, source: Source, place: Place) -> None:
         data = bytes(n * 7 % 251 for n in range(300_000))
         entry = self.logged(source, place, data)
-        with source.open(entry) as stream:
+        with source.open(entry).file as stream:
             assert stream.readable()
             assert stream.seekable()
             assert not stream.writable()
@@ -322,7 +322,7 @@ class SourceSuite:
 
     def test_open_of_an_empty_object(self, source: Source, place: Place) -> None:
         entry = self.logged(source, place, b"")
-        with source.open(entry) as stream:
+        with source.open(entry).file as stream:
             assert stream.read() == b""
             assert stream.seek(0, 2) == 0
 
@@ -330,7 +330,7 @@ class SourceSuite:
         entry = self.logged(source, place)
         place.delete("d/a")
         if self.keeps_versions:
-            with source.open(entry) as stream:
+            with source.open(entry).file as stream:
                 assert stream.read() == b"logged"
         else:
             with pytest.raises(ReferenceMissingError):
@@ -342,7 +342,7 @@ class SourceSuite:
             pytest.skip("a file opened once stays the file it was only where writers replace it by rename")
         old, new = b"o" * 4_000_000, b"n" * 4_000_000
         entry = self.logged(source, place, old)
-        with source.open(entry) as stream:
+        with source.open(entry).file as stream:
             seen = stream.read(1000)
             place.put("d/a", new)
             stream.seek(2_000_000)

@@ -400,7 +400,7 @@ class TestReading:
     ) -> None:
         entry = self.logged(source, place, b"logged")
         monkeypatch.setattr(files, "chunks", lambda file: pytest.fail("it was hashed again"))
-        with source.open(entry) as stream:
+        with source.open(entry).file as stream:
             assert stream.read() == b"logged"
 
     def test_a_folder_where_a_file_was_is_a_missing_reference(

@@ -328,7 +328,7 @@ class TestBodies:
     ) -> None:
         entry = logged(source, lake, self.DATA)
         proxy.add("GetObject", times=3, cut_at=50_000)
-        with source.open(entry) as stream:
+        with source.open(entry).file as stream:
             assert stream.read() == self.DATA
 
     def test_damage_on_the_way_is_noticed_by_the_stored_checksum(

@@ -63,7 +63,7 @@ class TestCounts:
             entry = listed(source, lake.uri)["README.txt"]
             s3_requests.clear()
             assert read(source, entry) == LAKE_OBJECTS["README.txt"]
-            with source.open(entry) as stream:
+            with source.open(entry).file as stream:
                 assert stream.read() == LAKE_OBJECTS["README.txt"]
             assert s3_requests.operations == ["GetObject", "GetObject"]
 
@@ -82,7 +82,7 @@ class TestCounts:
         unversioned_lake.put("large", b"x" * 20_000_000)
         entry = only(listed(source, f"{unversioned_lake.uri}/large"))
         s3_requests.clear()
-        with source.open(entry) as stream:
+        with source.open(entry).file as stream:
             stream.seek(-8, os.SEEK_END)
             stream.read(8)
         assert s3_requests.operations == ["GetObject", "GetObject"]
@@ -372,7 +372,7 @@ class TestMockAws:
             assert (entry.pin is not None) == versioned
             assert source.stat("s3://mocked/d/a b+c%") is not None
             assert read(source, entry) == data
-            with source.open(entry) as stream:
+            with source.open(entry).file as stream:
                 stream.seek(200_000)
                 assert stream.read() == data[200_000:]
             lake.put("d/a b+c%", b"newer")
