@@ -63,8 +63,9 @@ def download(
     """
     if link not in LINKS:
         raise InvalidInputError(f"link must be one of {', '.join(LINKS)}, not {link!r}")
-    folder = targets.open_root(root)
+    folder = targets.open_root(root, create=False)
     count = targets.check_paths(pages, folder)
+    folder.make()
     report = DownloadReport(os.fspath(root))
     fetcher = _Fetcher(context, folder, link, allow_missing_references)
     with (
@@ -249,6 +250,6 @@ def check_prunable(root: str | os.PathLike[str]) -> targets.Root:
 
     Raises `InvalidInputError` where it is the home folder, the current folder or above one of them.
     """
-    folder = targets.open_root(root)
+    folder = targets.open_root(root, create=False)
     targets.refuse_precious(folder)
     return folder

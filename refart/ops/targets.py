@@ -6,6 +6,7 @@ import os
 import stat as stat_module
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refart.entries import PAGE_ROWS, Page
-from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError
+from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError
 
 MAX_COMPONENT_BYTES = 255  # NAME_MAX of the common file systems
 
@@ -28,6 +29,11 @@ class Root:
         """True where `A` and `a` name one file (macOS, Windows)."""
         self._made: set[Path] = set()
         self._lock = threading.Lock()
+
+    def make(self) -> None:
+        """Create the folder, and those above it, where they are missing; raises as `open_root` does."""
+        with _explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def path_of(self, path: str) -> str:
         """Absolute target of an entry path; the path was accepted by `check_paths`."""
@@ -77,34 +83,48 @@ class Root:
                 Path(base).rmdir()
 
 
-def open_root(root: str | os.PathLike[str], *, must_exist: bool = False) -> Root:
-    """Open (and create) a download root.
+def open_root(root: str | os.PathLike[str], *, create: bool = True, must_exist: bool = False) -> Root:
+    """Open a download root, and make it where it does not exist, unless `create` is False.
 
     Raises `InvalidInputError` where it is a file or cannot be made, `NotFoundError` where it must exist and does not,
     `PermissionDeniedError` where that is not allowed.
     """
     folder = Path(root).expanduser().absolute()
-    try:
+    with _explained(folder):
         if folder.exists() and not folder.is_dir():
             raise InvalidInputError(f"download root {os.fspath(root)} is a file, not a folder")
         if must_exist and not folder.exists():
             raise NotFoundError(f"folder {os.fspath(root)} does not exist; download the version first")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+        opened = Root(folder, folds_case=_folds_case(folder))
+    if create:
+        opened.make()
+    return opened
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except RefartError:
+        raise
     except PermissionError as error:
         raise PermissionDeniedError(f"cannot make the download root {folder}: {error.strerror}") from None
     except OSError as error:
         raise InvalidInputError(f"cannot make the download root {folder}: {error.strerror}") from None
-    folder = folder.resolve()
-    return Root(folder, folds_case=_folds_case(folder))
+    except RuntimeError:  # from Path.resolve, before Python 3.13
+        raise InvalidInputError(
+            f"cannot make the download root {folder}: its links go round in circles"
+        ) from None
 
 
 def _folds_case(folder: Path) -> bool:
-    """Whether the file system takes `A` for `a`: asked of the folder's own name, so nothing is written."""
-    swapped = folder.parent / folder.name.swapcase()
-    try:
-        return swapped != folder and swapped.samefile(folder)
-    except OSError:
-        return False
+    """Whether the file system takes `A` for `a`: asked of names that are there, so nothing is written."""
+    for known in (folder, *folder.parents):
+        swapped = known.parent / known.name.swapcase()
+        if swapped != known and known.exists():
+            return swapped.exists() and swapped.samefile(known)
+    return False
 
 
 def check_paths(pages: Callable[[], Iterable[Page]], root: Root) -> int:
