@@ -67,14 +67,9 @@ def add_references(
         names.check_uri(uri)
         if prefix is not None and not uri.startswith(prefix):
             raise InvalidInputError(f"{uri} does not lie below base={base}")
-        scan = local.sources.for_uri(uri).scan(uri, identify=checksum is not False)
-        pages = list(_limited(scan.pages, uri, None, allow_empty=False)) if scan.is_object else []
-        if len(pages) != 1:
-            raise InvalidInputError(
-                f"{uri} is a prefix; add_references takes single objects: use add_reference"
-            )
+        page = check_page(_one_object(local, uri, checksum), uri)
         path = None if prefix is None else names.path_from_key(uri[len(prefix) :])
-        return _under(pages[0], path, replace=True)
+        return _under(page, path, replace=True)
 
     with (
         local.reporter.task("Looking at references", unit="objects") as task,
@@ -111,7 +106,7 @@ def add_file(
     force: bool = False,
 ) -> Entry:
     """Add one local file as a managed file. See `Artifact.add_file`."""
-    file = Path(path).expanduser()
+    file = _local_path(path, "add_file")
     if file.is_dir():
         raise InvalidInputError(f"{file} is a folder: add_dir adds what lies in it")
     entry_path = names.check_path(name if name is not None else names.path_from_key(file.name), "name")
@@ -134,7 +129,7 @@ def add_dir(
     force: bool = False,
 ) -> Added:
     """Add a local folder's files as managed files. See `Artifact.add_dir`."""
-    folder = Path(path).expanduser()
+    folder = _local_path(path, "add_dir")
     if not folder.is_dir():
         what = "is a file: add_file adds it" if folder.exists() else "does not exist"
         raise (InvalidInputError if folder.exists() else NotFoundError)(f"folder {folder} {what}")
@@ -147,6 +142,20 @@ def add_dir(
         scan = local.sources.for_uri(uri).scan(uri, keep=keep, on_page=task.advance)
         pages = _limited(scan.pages, uri, None, allow_empty)
         return draft.add((managed_page(_under(page, prefix)) for page in pages), overwrite=overwrite)
+
+
+def _local_path(path: str | os.PathLike[str], verb: str) -> Path:
+    text = os.fspath(path)
+    scheme = names.uri_scheme(text)
+    if scheme is not None:  # not shown: it may carry credentials
+        raise InvalidInputError(
+            f"{verb} takes a path of this machine, not a {scheme}:// URI: add_reference points at what lies there"
+        )
+    if "\0" in text:
+        raise InvalidInputError(
+            f"{verb} takes a path of this machine, and {text[:200]!r} holds a NUL character"
+        )
+    return Path(os.path.expanduser(text))
 
 
 def _under(page: Page, prefix: str | None, *, replace: bool = False) -> Page:
