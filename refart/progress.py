@@ -87,36 +87,58 @@ class Plain:
 
 
 class Rich:
-    """Progress bars on stderr, removed when the work is done. Imports rich on first use."""
+    """Progress bars on stderr, one a task, removed when its work is done. Imports rich on first use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bars: Any = None  # one display for all tasks of the moment: a terminal has room for one
+        self._open = 0
 
     @contextmanager
     def task(self, label: str, *, total: int | None = None, unit: str = "entries") -> Iterator[Task]:
+        bars = self._begin()
+        row = bars.add_task(printable(label), total=total, unit=unit, moved="")
+        moved_bytes = 0
+        lock = threading.Lock()
+
+        class RichTask:
+            def advance(self, count: int = 1, *, size_bytes: int = 0) -> None:
+                nonlocal moved_bytes
+                with lock:
+                    moved_bytes += size_bytes
+                    bars.update(row, advance=count, moved=format_bytes(moved_bytes) if moved_bytes else "")
+
+        try:
+            yield RichTask()
+        finally:
+            bars.remove_task(row)
+            self._end()
+
+    def _begin(self) -> Any:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TextColumn("{task.fields[moved]}"),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-            row = bars.add_task(printable(label), total=total, moved="")
-            moved_bytes = 0
-            lock = threading.Lock()
+        with self._lock:
+            if self._open == 0:
+                self._bars = Progress(
+                    TextColumn("{task.description}", markup=False),
+                    BarColumn(),
+                    MofNCompleteColumn(),
+                    TextColumn("{task.fields[unit]}"),
+                    TextColumn("{task.fields[moved]}"),
+                    TimeElapsedColumn(),
+                    console=Console(stderr=True),
+                    transient=True,
+                )
+                self._bars.start()
+            self._open += 1
+            return self._bars
 
-            class RichTask:
-                def advance(self, count: int = 1, *, size_bytes: int = 0) -> None:
-                    nonlocal moved_bytes
-                    with lock:
-                        moved_bytes += size_bytes
-                        bars.update(
-                            row, advance=count, moved=format_bytes(moved_bytes) if moved_bytes else ""
-                        )
-
-            yield RichTask()
+    def _end(self) -> None:
+        with self._lock:
+            self._open -= 1
+            if self._open == 0:
+                self._bars.stop()
 
 
 def default_reporter() -> Reporter:

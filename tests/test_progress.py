@@ -76,6 +76,20 @@ def test_bars_are_gone_when_the_work_is_done(capsys: pytest.CaptureFixture[str])
     assert "\x1b[2J" not in err
 
 
+def test_bars_may_stand_inside_bars(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    reporter = Rich()
+    for _ in range(2):
+        with reporter.task("Listing") as outer, reporter.task("Hashing", total=2) as inner:
+            outer.advance(5)
+            inner.advance(1, size_bytes=1024)
+    shown = capsys.readouterr().err
+    assert all(label in shown for label in ("Listing", "Hashing"))
+
+
 def test_silence() -> None:
     with Silent().task("x") as task:
         task.advance(3, size_bytes=3)

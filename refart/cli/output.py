@@ -30,7 +30,8 @@ class Column:
     key: str
     label: str | None = None
     text: Callable[[Record], str] | None = None
-    colour: Callable[[Record], str | None] | None = None
+    colour: Callable[[Record], str] | None = None
+    """The colour of the whole row."""
 
     def cell(self, row: Record) -> str:
         return printable(self.text(row) if self.text is not None else shown(self.key, row[self.key]))
@@ -133,19 +134,20 @@ class Text:
                 _write(f"  {'':{width}}  {line}")
 
     def rows(self, rows: Iterable[Record], columns: Sequence[Column], *, header: bool = True) -> None:
-        later = iter(rows)
+        later = ((row, [column.cell(row) for column in columns]) for row in rows)
         first = list(islice(later, _WIDTH_ROWS))
         labels = [column.label or label(column.key) for column in columns]
-        right = [c.text is None and all(isinstance(row[c.key], int | None) for row in first) for c in columns]
-        cells = [[column.cell(row) for column in columns] for row in first]
-        widths = [max(map(len, column)) for column in zip(*([labels] if header else []), *cells, strict=True)]
+        right = [
+            c.text is None and all(isinstance(row[c.key], int | None) for row, _ in first) for c in columns
+        ]
+        seen = [*([labels] if header else []), *(cells for _, cells in first)]
+        widths = [max(map(len, column)) for column in zip(*seen, strict=True)]
+        colour = next((column.colour for column in columns if column.colour is not None), None)
         if header and first:
             _write(_style(_aligned(labels, widths, right), dim=True))
-        for row, line in chain(
-            zip(first, cells, strict=True), ((r, [c.cell(r) for c in columns]) for r in later)
-        ):
-            colour = next((c.colour(row) for c in columns if c.colour is not None), None)
-            _write(_style(_aligned(line, widths, right), fg=colour))
+        for row, cells in chain(first, later):
+            line = _aligned(cells, widths, right)
+            _write(line if colour is None else _style(line, fg=colour(row)))
 
     def tree(self, root: Node, record: Record) -> None:
         for line in branches(root):

@@ -6,27 +6,14 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from refart.cli.output import Column, Json, Node, Step, Text, branches, label, shown
-from refart.progress import Plain, Rich, printable
 
 HOSTILE = "a\x1b[2J\x9b31m[red]b[/red]\u202egpj\n:smile:"
 
 
 def text(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().out.split("\n")[:-1]
-
-
-@given(st.text())
-def test_printable_text_has_no_character_that_a_terminal_obeys(value: str) -> None:
-    assert printable(value).isprintable()
-
-
-@given(st.text().filter(str.isprintable))
-def test_printable_leaves_what_is_printable(value: str) -> None:
-    assert printable(value) == value
 
 
 def test_hostile_text_is_shown_literally_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,22 +29,6 @@ def test_hostile_text_is_shown_literally_everywhere(capsys: pytest.CaptureFixtur
         assert line.isprintable()
     assert captured.out.count("a\\x1b[2J\\x9b31m[red]b[/red]\\u202egpj\\n:smile:") == 9
     assert len(captured.err.splitlines()) == 2
-
-
-def test_progress_shows_a_hostile_label_literally(capsys: pytest.CaptureFixture[str]) -> None:
-    with Plain(every_s=0).task(f"Listing {HOSTILE}") as task:
-        task.advance()
-    assert (
-        capsys.readouterr()
-        .err.splitlines()[0]
-        .startswith("Listing a\\x1b[2J\\x9b31m[red]b[/red]\\u202egpj\\n")
-    )
-
-
-def test_bars_take_a_label_for_text_and_not_for_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    with Rich().task("Listing [/red]\x1b[2J", total=1) as task:
-        task.advance()
-    assert "\x1b[2J" not in capsys.readouterr().err
 
 
 def test_columns_are_aligned_numbers_to_the_right_and_nothing_is_cut(
