@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import refart
-from refart.cli import demo as demo_module
+from refart.cli import demo_story
 from refart.cli.demo_files import lake_files
 from refart.errors import InvalidInputError
 from refart.s3server import S3Server
@@ -77,9 +77,7 @@ def test_keep_keeps_a_workspace_that_can_be_looked_at(
 
 
 def test_a_claim_that_does_not_hold_is_an_error(cli: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        demo_module, "edited", lambda key, data: data
-    )  # the bucket does not move on after all
+    monkeypatch.setattr(demo_story, "edited", lambda key, data: data)  # the bucket does not move on after all
     assert cli("demo", "--json", code=1).error["type"] == "DemoError"
 
 
