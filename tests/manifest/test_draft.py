@@ -20,8 +20,8 @@ from refart.manifest import runs
 from refart.manifest.draft import Draft
 from refart.manifest.index import KeptShard, ManifestIndex, ShardInfo
 from refart.manifest.runs import Row, batch_of
+from tests.manifest.spills import linux_only, spilled_files
 from tests.manifest.support import FolderStore, listed, small_shards
-from tests.manifest.test_runs import linux_only, spilled_files
 from tests.strategies import entries, few_paths, in_order, lake_pages, managed, paged, sorted_entries
 
 TINY = 2_000
@@ -61,11 +61,13 @@ def below(prefix: str, path: str) -> bool:
 
 
 def content(entry: Entry) -> tuple[int | None, str, str | None]:
+    """What may not change without `overwrite`: everything but the path and the pin."""
     return entry.size, entry.content_id, entry.uri
 
 
 few_entries = entries(few_paths)
 few_managed = managed(few_paths)
+prefixes = st.sampled_from(["a", "b", "é"]) | few_paths
 several = st.lists(few_entries, max_size=14)
 
 
@@ -124,7 +126,7 @@ class DraftModel(RuleBasedStateMachine):
         """Rows that are there, with other pins: no conflict, and the newer pin is kept."""
         paths = data.draw(st.sets(st.sampled_from(sorted(self.model)))) if self.model else set()
         there = [self.model[path].entry for path in sorted(paths)]
-        self.add_rows([Row(Entry(*content_of(row), "version:new")) for row in there], False, 3)
+        self.add_rows([Row(Entry(row.path, *content(row), "version:new")) for row in there], False, 3)
 
     @rule(rows=st.lists(few_entries, min_size=1, max_size=14, unique_by=lambda e: e.path))
     def add_what_breaks_off(self, rows: list[Entry]) -> None:
@@ -145,7 +147,7 @@ class DraftModel(RuleBasedStateMachine):
             with pytest.raises(NotFoundError, match="no entry"):
                 self.draft.remove(path)
 
-    @rule(prefix=few_paths)
+    @rule(prefix=prefixes)
     def remove_prefix(self, prefix: str) -> None:
         gone = [path for path in self.model if below(prefix, path)]
         assert self.draft.remove_prefix(prefix) == len(gone)
@@ -156,7 +158,7 @@ class DraftModel(RuleBasedStateMachine):
 
     # --- reading
 
-    @rule(prefix=st.none() | few_paths)
+    @rule(prefix=st.none() | prefixes)
     def pages(self, prefix: str | None) -> None:
         found = list(self.draft.pages(prefix))
         assert all(page.schema.equals(SCHEMA) for page in found)
@@ -247,10 +249,6 @@ class DraftModel(RuleBasedStateMachine):
             if not any(lo < path and (is_last or path <= shard.last_path) for path in self.touched):
                 kept.append(shard)
         return kept
-
-
-def content_of(entry: Entry) -> tuple[str, int | None, str, str | None]:
-    return entry.path, entry.size, entry.content_id, entry.uri
 
 
 TestDraftModel = DraftModel.TestCase
@@ -394,7 +392,26 @@ class TestBadInput:
         assert len(draft) == 5
 
 
+class TestPrefixes:
+    def test_cover_whole_components(self) -> None:
+        draft = Draft()
+        for path in ("a", "a!", "a-b", "a/b", "a/\U0010ffff", "a0", "a1", "ab/c", "A"):
+            draft.put(entry(path))
+        assert [row.path for row in listed(draft.pages("a"))] == ["a", "a/b", "a/\U0010ffff"]
+        assert draft.remove_prefix("a") == 3
+        assert [row.path for row in listed(draft.pages())] == ["A", "a!", "a-b", "a0", "a1", "ab/c"]
+
+
 class TestKeeping:
+    def test_the_newest_of_many_changes_is_what_get_gives(self) -> None:
+        """Whether it lies in the table, or in a run below."""
+        draft = Draft(table_rows=3)
+        for digit in "0123456789":
+            for path in ("a", "b"):
+                draft.put(entry(path, digit), f"/data/{digit}", overwrite=True)
+                assert draft.get(path) == entry(path, digit)
+                assert draft.local_path(path) == f"/data/{digit}"
+
     def test_a_file_and_a_folder_of_one_name_may_both_be_there(self) -> None:
         draft = Draft()
         draft.put(entry("a"))

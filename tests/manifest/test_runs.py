@@ -20,9 +20,8 @@ from refart.entries import PAGE_ROWS, SCHEMA, Entry, Page, entries_of, page_of
 from refart.errors import FormatError, InvalidInputError, StoreError
 from refart.manifest import runs
 from refart.manifest.runs import DRAFT_SCHEMA, Row, collect, managed_page, merge, sort_pages
+from tests.manifest.spills import linux_only, spilled_files
 from tests.strategies import entries, few_paths, in_order, lake_pages, paged, sorted_entries
-
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 TINY = 2_000
 """A memory bound of a few rows: every chunk becomes a run, and every run is spilled."""
@@ -33,17 +32,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a few dozen rows make many blocks and several levels of merging."""
     monkeypatch.setattr(runs, "BLOCK_ROWS", 3)
     monkeypatch.setattr(runs, "FAN_IN", 2)
-
-
-def spilled_files(folder: Path) -> list[str]:
-    """The temporary files in `folder` that this process holds open; they have no name there."""
-    links = []
-    for fd in Path("/proc/self/fd").iterdir():
-        try:
-            links.append(os.readlink(fd))
-        except FileNotFoundError:  # the descriptor that was listing the folder
-            continue
-    return [link for link in links if link.startswith(str(folder))]
 
 
 class TestSorting:
@@ -72,6 +60,11 @@ class TestSorting:
     @given(rows=sorted_entries(few_paths), memory_bytes=st.sampled_from([TINY, 1 << 20]))
     def test_the_same_row_again_is_one_row(self, rows: list[Entry], memory_bytes: int) -> None:
         assert list(sort_pages(paged(rows + rows, 4), memory_bytes=memory_bytes)) == rows
+
+    @given(rows=sorted_entries(few_paths))
+    def test_the_same_row_at_the_edge_of_two_chunks_is_one_row(self, rows: list[Entry]) -> None:
+        twice = [row for row in rows for _ in range(2)]
+        assert list(sort_pages(paged(twice, 1), memory_bytes=3)) == rows
 
     @pytest.mark.parametrize("memory_bytes", [TINY, 1 << 20], ids=["spilled", "in memory"])
     def test_two_objects_that_meet_in_one_path_are_an_error_that_names_both(self, memory_bytes: int) -> None:
