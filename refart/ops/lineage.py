@@ -41,8 +41,8 @@ def lineage(
 ) -> LineageGraph:
     """The versions and runs that `start` came from (`upstream`), that came of it (`downstream`), or both.
 
-    `depth` counts steps from version to version through runs; None goes to the ends. A linked version is one with
-    its source: the walk goes on through it.
+    `depth` counts steps from version to version through runs; None goes to the ends. From a linked version the walk
+    goes on to its source as well; from a source it does not go on to its links.
     """
     if direction not in ("upstream", "downstream", "both"):
         raise InvalidInputError(f"direction must be upstream, downstream or both, not {direction!r}")
