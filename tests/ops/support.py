@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 from refart import checksums
 from refart.context import Context
 from refart.entries import Entry, Page, page_of
 from refart.errors import ReferenceMissingError, SourceError
-from refart.sources.base import Fetched, Held
+from refart.sources.base import Fetched, Held, Opened
 
 
 def sha256(data: bytes) -> str:
@@ -86,8 +85,8 @@ class Objects:
             self.fetched.append(entry.path)
         yield Fetched(self._chunks(entry, data), None, self.held, self.said, self.hash_is_plain)
 
-    def open(self, entry: Entry) -> BinaryIO:
-        return io.BytesIO(self._bytes_of(entry))
+    def open(self, entry: Entry) -> Opened:
+        return Opened(io.BytesIO(self._bytes_of(entry)), self.held, self.hash_is_plain)
 
     def _bytes_of(self, entry: Entry) -> bytes:
         try:

@@ -131,14 +131,15 @@ def test_without_receipts_files_are_read_and_kept(
     assert opened == [], "what was read once is remembered"
 
 
-def test_without_a_cache_a_second_download_moves_no_hashed_byte(
+def test_without_a_cache_a_second_download_moves_no_byte_either(
     context: Context, objects: Objects, mixed: list[Entry], root: Path, tmp_path: Path
 ) -> None:
     context = replace(context, local=replace(context.local, cache=Cache(tmp_path / "none", 0)))
     download(context, pages_of(*mixed), root)
     objects.fetched.clear()
-    report = download(context, pages_of(*mixed), root)
-    assert (report.kept_files, objects.fetched) == (4, ["raw/deep/c.bin"])
+    with opened_below(root) as opened:
+        report = download(context, pages_of(*mixed), root)
+    assert (report.kept_files, objects.fetched, opened) == (5, [], [])
     assert tree(root) == MIXED
 
 
