@@ -167,7 +167,8 @@ def _under(page: Page, prefix: str | None, *, replace: bool = False) -> Page:
         path = pa.array([prefix] * page.num_rows, pa.string())
     else:
         path = pc.binary_join_element_wise(pa.scalar(prefix), path, "/")
-    return page.set_column(0, SCHEMA.field("path"), path)
+    # Two paths that are short enough alone may be too long together.
+    return check_page(page.set_column(0, SCHEMA.field("path"), path), f"below {prefix[:80]!r}")
 
 
 def _limited(pages: Iterable[Page], uri: str, max_objects: int | None, allow_empty: bool) -> Iterator[Page]:
