@@ -65,17 +65,32 @@ class Settings:
         return workspace.artifact(str(names.parse_version_ref(name, self.default_project)))
 
 
+def given(value: str) -> str:
+    """Text that is not empty: a variable that a script forgot to set must not mean the current folder."""
+    if not value:
+        raise click.BadParameter("it is empty")
+    return value
+
+
 def _common_options() -> list[click.Parameter]:
     def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-        if value:
+        if value not in (None, False):
             setattr(ctx.ensure_object(Settings), str(param.name), value)
 
     def option(*names: str, **attributes: Any) -> click.Option:
         return click.Option(names, expose_value=False, callback=remember, **attributes)
 
     return [
-        option("-w", "--workspace", metavar="URL", help="Folder or postgresql://… [env: REFART_URL]"),
-        option("-p", "--project", metavar="NAME", help="Project of names without one. [env: REFART_PROJECT]"),
+        option(
+            "-w", "--workspace", type=given, metavar="URL", help="Folder or postgresql://… [env: REFART_URL]"
+        ),
+        option(
+            "-p",
+            "--project",
+            type=given,
+            metavar="NAME",
+            help="Project of names without one. [env: REFART_PROJECT]",
+        ),
         option("--json", is_flag=True, help="Print JSON; a failure is JSON on standard error."),
         option("-q", "--quiet", is_flag=True, help="No progress and no remarks, only results."),
     ]

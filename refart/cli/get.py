@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refart.cli.common import Command, Settings, agree, check_may_ask
+from refart.cli.common import Command, Settings, agree, check_may_ask, given
 from refart.errors import ChecksumError
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("name", metavar="NAME[:VERSION]")
-@click.option("--root", metavar="DIR", help="Folder to download to. Default: ./artifacts/NAME-VERSION.")
+@click.option(
+    "--root", type=given, metavar="DIR", help="Folder to download to. Default: ./artifacts/NAME-VERSION."
+)
 @click.option("--path", metavar="PREFIX", help="Only this entry, or what lies below this folder.")
 @click.option(
     "--include", multiple=True, metavar="PATTERN", help="Only what matches, as in .gitignore. Repeatable."
@@ -93,7 +95,9 @@ def get(
 
 @click.command(cls=Command)
 @click.argument("name", metavar="NAME[:VERSION]")
-@click.option("--root", metavar="DIR", help="Folder to look at. Default: ./artifacts/NAME-VERSION.")
+@click.option(
+    "--root", type=given, metavar="DIR", help="Folder to look at. Default: ./artifacts/NAME-VERSION."
+)
 @click.pass_obj
 def verify(settings: Settings, name: str, root: str | None) -> None:
     """Compare a downloaded folder with its version, byte by byte.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from refart.cli.common import Command, Settings
+from refart.cli.common import Command, Settings, given
 from refart.cli.shapes import version_record
 from refart.errors import InvalidInputError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", type=given, metavar="SOURCE...", nargs=-1, required=True)
 @click.option("-n", "--name", help="Name of the artifact. Default: the last part of the first source.")
 @click.option(
     "-t", "--type", help="Type of the artifact. Default: that of its earlier versions, else dataset."

@@ -138,6 +138,11 @@ def test_a_command_that_reads_makes_no_workspace(cli: Calls) -> None:
     assert not Path("nowhere").exists()
 
 
+@pytest.mark.parametrize("option", ["--workspace", "--project"])
+def test_an_empty_option_is_no_way_to_the_default(cli: Calls, option: str) -> None:
+    assert "empty" in cli("ls", option, "", code=2).stderr
+
+
 # -- errors and exit codes ------------------------------------------------------------------------------------------
 
 

@@ -104,6 +104,7 @@ def test_checksum_chooses_the_content_id_of_references(
         (("data", "--tag", "!"), 2, "tag"),
         (("data", "--include", "*.zip"), 3, "matches no"),
         (("nowhere",), 3, "nowhere"),
+        (("",), 2, "empty"),
         (("s3://no-such-bucket-of-ours/x",), 3, "no-such-bucket-of-ours"),
         (("s3://user:secret@host/x",), 2, "credentials"),
     ],
