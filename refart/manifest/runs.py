@@ -32,7 +32,7 @@ row is a tombstone that hides its path in older layers: size, uri and pin are nu
 """
 
 SORT_BYTES: Final = 64 << 20  # 64 MiB
-BLOCK_ROWS: Final = 2048
+BLOCK_ROWS: Final = 4096
 """Rows of one block of a run: what a merge holds of each run, and what a lookup reads."""
 FAN_IN: Final = 32
 """Runs merged at once; with more, groups of runs are merged first."""
