@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from refart.artifact import Artifact, ArtifactEntry
+    from refart.artifact import Artifact
     from refart.errors import (
         CatalogError,
         ChecksumError,
@@ -35,13 +35,14 @@ if TYPE_CHECKING:
         SourceError,
         StoreError,
     )
+    from refart.handles import ArtifactEntry
     from refart.run import Run, finish
     from refart.workspace import Api, Workspace, init
 
 _HOME = {
     "Api": "refart.workspace",
     "Artifact": "refart.artifact",
-    "ArtifactEntry": "refart.artifact",
+    "ArtifactEntry": "refart.handles",
     "Run": "refart.run",
     "Workspace": "refart.workspace",
     "finish": "refart.run",

@@ -1,4 +1,7 @@
-"""Artifacts, their entries, and the record of a run: thin faces whose methods call `ops`."""
+"""Artifacts, and the record of a run: thin faces whose methods call `ops`.
+
+Long, because it is the public surface: nearly every method is one call and the contract that users read.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,10 +24,11 @@ from refart.catalog.base import Committed, ManifestInfo, Patch, RunRow, VersionF
 from refart.context import Context, Local
 from refart.entries import Entry, entries_of
 from refart.errors import ChecksumError, ConflictError, FinalizedError, InvalidInputError, NotFoundError
+from refart.handles import ArtifactEntry, Entries
 from refart.local import local_side
 from refart.manifest import compare
 from refart.manifest.compare import Diff
-from refart.manifest.draft import Added, Draft
+from refart.manifest.draft import Draft
 from refart.manifest.reader import Manifest
 from refart.ops import add as ops_add
 from refart.ops import commit as ops_commit
@@ -33,7 +37,6 @@ from refart.ops import lineage as ops_lineage
 from refart.ops import verify as ops_verify
 from refart.ops.patterns import Patterns
 from refart.ops.select import selection
-from refart.ops.stream import open_entry
 
 if TYPE_CHECKING:
     from refart.ops.download import Link
@@ -43,60 +46,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("refart")
 
 PathLike = str | os.PathLike[str]
-
-
-class ArtifactEntry(Entry):
-    """One path of an artifact: plain data (`path`, `size`, `content_id`, `uri`, `pin`) that can fetch its bytes."""
-
-    __slots__ = ("_artifact",)
-    _artifact: Artifact
-
-    @classmethod
-    def _of(cls, artifact: Artifact, entry: Entry) -> ArtifactEntry:
-        self = cls(entry.path, entry.size, entry.content_id, entry.uri, entry.pin)
-        object.__setattr__(self, "_artifact", artifact)
-        return self
-
-    def ref_target(self) -> str:
-        """The URI of a reference. Raises `InvalidInputError` for a managed file, which has none."""
-        if self.uri is None:
-            raise InvalidInputError(f"{self.path} is a managed file, not a reference; open() reads it")
-        return self.uri
-
-    def open(self) -> io.BufferedReader:
-        """The entry's bytes as a seekable binary file, read from the pinned object; see `Artifact.open`."""
-        return open_entry(self._artifact._logged_context(), self)
-
-    def download(self, root: PathLike | None = None) -> str:
-        """Download this entry below `root` (default: the artifact's folder); returns the file's path."""
-        folder = self._artifact.download(root, include=None, _exact=self.path)
-        return f"{folder}/{self.path}"
-
-
-class Entries(Sequence[ArtifactEntry]):
-    """Entries that were just added: their number is known, they are read when looked at."""
-
-    def __init__(self, artifact: Artifact, added: Added) -> None:
-        self._artifact, self._added = artifact, added
-
-    def __len__(self) -> int:
-        return len(self._added)
-
-    def __iter__(self) -> Iterator[ArtifactEntry]:
-        return (ArtifactEntry._of(self._artifact, entry) for entry in self._added)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return list(self)[index]
-        number = index + len(self) if index < 0 else index
-        if 0 <= number < len(self):
-            for at, entry in enumerate(self):
-                if at == number:
-                    return entry
-        raise IndexError(f"{index} is outside of {len(self)} entries")
-
-    def __repr__(self) -> str:
-        return f"<{len(self):,} entries>"
 
 
 class Artifact:
@@ -394,8 +343,6 @@ class Artifact:
         exclude: Patterns = None,
         allow_missing_references: bool = False,
         link: Link = "auto",
-        *,
-        _exact: str | None = None,
     ) -> str:
         """Bring the files to `root` (default `./artifacts/name-v3`) and return it.
 
@@ -414,7 +361,7 @@ class Artifact:
         """
         report = self.download_report(
             root,
-            path_prefix=_exact or path_prefix,
+            path_prefix=path_prefix,
             include=include,
             exclude=exclude,
             allow_missing_references=allow_missing_references,
