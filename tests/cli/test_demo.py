@@ -23,8 +23,12 @@ def test_the_demo_tells_the_whole_story_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("AWS_PROFILE", "mine")
+    stopped: list[str] = []
+    stop = S3Server.stop
+    monkeypatch.setattr(S3Server, "stop", lambda self: (stopped.append(self.url), stop(self)))
     before, files = dict(os.environ), sorted(tmp_path.rglob("*"))
     steps = cli("demo", "--json").document["steps"]
+    assert len(stopped) == 1
     assert dict(os.environ) == before
     assert sorted(tmp_path.rglob("*")) == files
     facts = {step["code"]: step for step in steps}
@@ -93,11 +97,3 @@ def test_the_lake_is_the_same_on_every_machine() -> None:
     assert len(files) == 120
     assert dict(lake_files()) == files
     assert files["photos/train/cat-000.png"].startswith(b"\x89PNG\r\n\x1a\n")
-
-
-def test_the_server_of_the_demo_is_gone_afterwards(cli: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    stopped: list[str] = []
-    stop = S3Server.stop
-    monkeypatch.setattr(S3Server, "stop", lambda self: (stopped.append(self.url), stop(self)))
-    cli("demo", "--quiet")
-    assert len(stopped) == 1
