@@ -141,16 +141,17 @@ class Run(RunRecord):
         Takes `name`, `name:alias`, `name:v3`, `project/name:…` (no alias means `latest`) or an `Artifact`; a draft is
         logged and used in one step, any number of times. `type` is checked where it is given.
         """
+        self._check_active()
         if isinstance(artifact_or_name, Artifact):
             artifact = artifact_or_name
-            if artifact.state == "draft":
-                artifact = self.log_artifact(artifact)
         else:
             ref = names.parse_version_ref(artifact_or_name, self.project)
             artifact = find(self._context, ref.project, ref.name, ref.selector)
         if type is not None and artifact.type != type:
-            raise InvalidInputError(f"{artifact.qualified_name} has the type {artifact.type!r}, not {type!r}")
+            raise InvalidInputError(f"{artifact._label()} has the type {artifact.type!r}, not {type!r}")
         self._check_workspace(artifact)
+        if artifact.state == "draft":
+            artifact = self.log_artifact(artifact)
         self._context.catalog.record_use(self.id, artifact._logged().key, datetime.now(UTC))
         return artifact
 
@@ -165,13 +166,17 @@ class Run(RunRecord):
     # -- end ---------------------------------------------------------------------------------------
 
     def finish(self, exit_code: int | None = None) -> None:
-        """End the run: `finished`, or `failed` where `exit_code` is not 0. A second call changes nothing."""
-        if self._row.state != "running":
+        """End the run: `finished`, or `failed` where `exit_code` is not 0.
+
+        A second call changes nothing, nor does one in a forked child: the run is its parent's to end.
+        """
+        if self._row.state != "running" or self._row.pid != os.getpid():
             return
         state: Literal["finished", "failed"] = "failed" if exit_code else "finished"
-        self._row = replace(self._row, state=state, finished_at=datetime.now(UTC))
+        ended = replace(self._row, state=state, finished_at=datetime.now(UTC))
+        self._context.catalog.save_run(ended)
+        self._row = ended
         _active.discard(self)
-        self._context.catalog.save_run(self._row)
 
     def __enter__(self) -> Run:
         return self
