@@ -12,7 +12,7 @@ import pytest
 import refart
 from refart import Artifact, Run, Workspace
 from refart.errors import CatalogError, ConflictError, InvalidInputError, NotFoundError
-from refart.run import default_name
+from refart.run import current_user, default_name
 from tests.children import good, run_python
 from tests.ops.support import write
 
@@ -46,6 +46,16 @@ def test_a_run_is_recorded_when_it_begins(refart_workspace: Workspace) -> None:
     assert found._row.pid == os.getpid()
     assert repr(found) == f"<Run vision/{run.id} 'first try', running>"
     run.finish()
+
+
+def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number of its own."""
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    assert current_user() == "unknown"
 
 
 def test_a_run_needs_no_arguments(run: Run) -> None:

@@ -242,6 +242,22 @@ def test_base_names_are_the_paths_without_a_base(local: Local, draft: Draft, ver
     assert {entry.content_id.split(":")[0] for entry in entries(draft)} == {"sha256"}
 
 
+def test_one_write_of_an_object_by_hand(local: Local, draft: Draft, versioned_lake: Lake) -> None:
+    version = versioned_lake.put("a", b"old")
+    versioned_lake.put("a", b"newer")
+    add_references(local, draft, [f"{versioned_lake.uri}/a?versionId={version}"])
+    assert entries(draft) == [
+        Entry("a", 3, content_id(b"old", "md5"), "s3://versioned-lake/a", f"version:{version}")
+    ]
+
+
+def test_files_that_are_known_by_their_hash_are_not_read_twice(
+    local: Local, draft: Draft, folder: Path, reads: list[str]
+) -> None:
+    add_references(local, draft, [str(folder / "a.csv"), f"file://{folder}/b.jpg"], checksum="sha256")
+    assert sorted(reads) == paths(draft) == ["a.csv", "b.jpg"]
+
+
 @pytest.mark.parametrize(
     ("uris", "base", "error", "message"),
     [

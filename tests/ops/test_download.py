@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from refart.errors import (
     ReferenceChangedError,
     ReferenceMissingError,
     SourceError,
+    StoreError,
 )
 from refart.ops.download import DownloadReport, download, prune
 from refart.receipts import Receipts
@@ -272,11 +274,32 @@ def test_what_nothing_confirms_is_named(context: Context, objects: Objects, root
     assert report.unverified == ["a"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_root_that_cannot_be_written(context: Context, objects: Objects, root: Path) -> None:
-    root.mkdir(mode=0o500)
-    with pytest.raises(PermissionDeniedError, match=r"cannot write|cannot make"):
+class Unwritable(Cache):
+    """A cache that meets an error when it gives a file its name, as on a disk that is full or write-protected."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(Path("/nowhere"), 0)
+        self._error = error
+
+    def place(self, *arguments: Any) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), StoreError),
+        (OSError(errno.EROFS, "Read-only file system"), StoreError),
+        (PermissionError(errno.EACCES, "Permission denied"), PermissionDeniedError),
+    ],
+)
+def test_a_root_that_cannot_be_written(
+    context: Context, objects: Objects, root: Path, error: OSError, expected: type[Exception]
+) -> None:
+    context = replace(context, local=replace(context.local, cache=Unwritable(error)))
+    with pytest.raises(expected, match=f"a: cannot write {root}/a: {error.strerror}"):
         download(context, pages_of(objects.put("a", b"x")), root)
+    assert tree(root) == {}
 
 
 # -- collisions with what lies there ----------------------------------------------------------------------

@@ -77,6 +77,17 @@ def test_parts_that_disagree_are_an_error_that_keeps_them(refart_workspace: Work
     assert refart_workspace.artifacts("data") == []
 
 
+def test_a_lost_part_is_an_error_that_keeps_the_others(refart_workspace: Workspace, run: Run) -> None:
+    for name in ("a", "b"):
+        run.upsert_artifact(part(refart_workspace, **{name: name}))
+    store = refart_workspace._context.store
+    lost = next(store.keys("manifests")).key
+    Path(store.local_path("manifests", lost) or "").unlink()
+    with pytest.raises(NotFoundError, match=lost):
+        run.finish_artifact(part(refart_workspace))
+    assert parts(refart_workspace) == 2
+
+
 def test_nothing_to_finish(refart_workspace: Workspace, run: Run) -> None:
     with pytest.raises(NotFoundError, match="no part was put under distributed_id='effort'"):
         run.finish_artifact(part(refart_workspace))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from pathspec import GitIgnoreSpec
 
+from refart import names
 from refart.entries import Entry, entries_of, page_of
 from refart.errors import InvalidInputError
 from refart.ops.patterns import page_filter
@@ -69,7 +70,11 @@ _globs = st.lists(
 _patterns = st.builds(
     lambda a, b, c: a + b + c, st.sampled_from(["", "/"]), _globs, st.sampled_from(["", "/"])
 )
-_paths = strategies.few_paths | strategies.paths | _globs.filter(lambda p: "\\" not in p)
+_paths = (
+    strategies.few_paths
+    | strategies.paths
+    | _globs.map(lambda glob: names.path_from_key(glob.replace("\\", "")))
+)
 
 
 @given(_patterns, st.lists(_paths, min_size=1, max_size=10))
