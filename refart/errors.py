@@ -12,8 +12,7 @@
     ├── SourceError              (OSError)            a source failed; `transient` says whether to retry
     ├── StoreError               (OSError)            our own store failed (full, read-only, unreachable)
     ├── CatalogError                                  the catalog failed (locked, unreachable)
-    ├── FormatError                                   data written by a newer refart, or damaged
-    └── PartialError                                  some entries failed; the rest was done and stays done
+    └── FormatError                                   data written by a newer refart, or damaged
 
 Each class carries the exit code that the command line ends with; `docs/errors.md` has the table.
 Codes are append-only: scripts match on them.
@@ -21,7 +20,6 @@ Codes are append-only: scripts match on them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -107,13 +105,3 @@ class FormatError(RefartError):
     """A catalog, store or manifest is damaged, or was written by a newer refart."""
 
     exit_code = 9
-
-
-class PartialError(RefartError):
-    """Some entries failed while others succeeded; `failures` holds one error an entry."""
-
-    exit_code = 10
-
-    def __init__(self, message: str, failures: Sequence[RefartError] = ()) -> None:
-        super().__init__(message)
-        self.failures = tuple(failures)

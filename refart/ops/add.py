@@ -15,7 +15,7 @@ from refart.context import Local
 from refart.entries import SCHEMA, Entry, Page, check_page, entries_of, page_of
 from refart.errors import InvalidInputError, NotFoundError
 from refart.manifest.draft import Added, Draft
-from refart.manifest.runs import managed_page
+from refart.manifest.runs import concat, managed_page
 from refart.ops.patterns import Patterns, page_filter
 from refart.ops.stream import stream
 from refart.parallel import map_bounded, thread_pool
@@ -203,10 +203,10 @@ def _batched(pages: Iterable[Page], rows: int = 4096) -> Iterator[Page]:
     for page in pages:
         waiting.append(page)
         if len(waiting) >= rows:
-            yield pa.concat_batches(waiting)
+            yield concat(waiting)
             waiting = []
     if waiting:
-        yield pa.concat_batches(waiting)
+        yield concat(waiting)
 
 
 def _hashed(local: Local, pages: Iterable[Page], batch_rows: int = 1024) -> Iterator[Page]:
