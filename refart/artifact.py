@@ -543,7 +543,8 @@ class Artifact:
         """The runs that used this version, oldest first."""
         context = self._logged_context()
         edges = context.catalog.edges(versions=[self._logged().key], kind="input")
-        return [RunRecord(context, context.catalog.run(edge.run_id)) for edge in edges]
+        rows = context.catalog.run_rows([edge.run_id for edge in edges])
+        return [RunRecord(context, row) for row in rows]
 
     def lineage(self, direction: Direction = "both", depth: int | None = None) -> LineageGraph:
         """The versions and runs this came from (`upstream`), that came of it (`downstream`), or both."""

@@ -265,6 +265,9 @@ class Catalog(Protocol):
     def version_rows(self, keys: Sequence[VersionKey]) -> list[VersionRow]:
         """The rows of these keys, deleted ones included, in the order given; unknown keys are left out."""
 
+    def links(self, keys: Sequence[VersionKey]) -> list[VersionKey]:
+        """The versions whose `source` is one of these, deleted ones included, oldest first."""
+
     def projects(self) -> list[str]: ...
 
     def collections(self, project: str | None = None, type: str | None = None) -> list[CollectionRow]:
@@ -274,6 +277,9 @@ class Catalog(Protocol):
 
     def run(self, run_id: str) -> RunRow:
         """One run. `NotFoundError` for an unknown id."""
+
+    def run_rows(self, run_ids: Sequence[str]) -> list[RunRow]:
+        """The rows of these runs, in the order given; unknown ids are left out."""
 
     def runs(self, project: str | None = None, *, limit: int | None = None) -> list[RunRow]:
         """Runs, newest first."""

@@ -108,6 +108,9 @@ class SqlCatalog:
     def version_rows(self, keys: Sequence[VersionKey]) -> list[VersionRow]:
         return self._database.read(lambda connection: sql_read.version_rows(connection, keys))
 
+    def links(self, keys: Sequence[VersionKey]) -> list[VersionKey]:
+        return self._database.read(lambda connection: sql_read.links(connection, keys))
+
     def projects(self) -> list[str]:
         return self._database.read(sql_read.projects)
 
@@ -120,6 +123,9 @@ class SqlCatalog:
 
     def run(self, run_id: str) -> RunRow:
         return self._database.read(lambda connection: sql_read.run(connection, run_id))
+
+    def run_rows(self, run_ids: Sequence[str]) -> list[RunRow]:
+        return self._database.read(lambda connection: sql_read.run_rows(connection, run_ids))
 
     def runs(self, project: str | None = None, *, limit: int | None = None) -> list[RunRow]:
         return self._database.read(lambda connection: sql_read.runs(connection, project, limit))

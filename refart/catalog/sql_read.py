@@ -137,6 +137,16 @@ def version_ids(connection: Connection, keys: Iterable[VersionKey]) -> dict[Vers
     return found
 
 
+def links(connection: Connection, keys: Sequence[VersionKey]) -> list[VersionKey]:
+    """The versions whose source is one of these, oldest first."""
+    found: set[int] = set()
+    for chunk in _chunks(version_ids(connection, keys).values()):
+        query = select(t.versions.c.id).where(t.versions.c.source_id.in_(chunk))
+        found.update(connection.execute(query).scalars())
+    by_id = _keys(connection, found)
+    return [by_id[row_id] for row_id in sorted(by_id)]
+
+
 def version_by_id(connection: Connection, version_id: int) -> VersionRow:
     return _version_rows(connection, _select_versions().where(t.versions.c.id == version_id))[0]
 
@@ -297,6 +307,15 @@ def run(connection: Connection, run_id: str) -> RunRow:
     if row is None:
         raise missing.run(run_id)
     return _run_row(row)
+
+
+def run_rows(connection: Connection, run_ids: Sequence[str]) -> list[RunRow]:
+    """The rows of these runs in their order; unknown ids are left out."""
+    found: dict[str, RunRow] = {}
+    for chunk in _chunks(dict.fromkeys(run_ids)):
+        rows = connection.execute(_select_runs().where(t.runs.c.id.in_(chunk)))
+        found.update((row.id, _run_row(row)) for row in rows)
+    return [found[run_id] for run_id in run_ids if run_id in found]
 
 
 def runs(connection: Connection, project: str | None, limit: int | None) -> list[RunRow]:

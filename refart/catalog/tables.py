@@ -143,6 +143,7 @@ versions = Table(
     UniqueConstraint("collection_id", "number"),
     Index("ix_versions_content", "content_digest"),
     Index("ix_versions_manifest", "manifest_digest"),
+    Index("ix_versions_source", "source_id"),
 )
 Index(
     "uq_versions_live_manifest",  # the database itself refuses a second live version of one manifest

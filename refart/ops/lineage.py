@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,8 +41,8 @@ def lineage(
 ) -> LineageGraph:
     """The versions and runs that `start` came from (`upstream`), that came of it (`downstream`), or both.
 
-    `depth` counts steps from version to version through runs; None goes to the ends. From a linked version the walk
-    goes on to its source as well; from a source it does not go on to its links.
+    `depth` counts steps from version to version through runs; None goes to the ends. A linked version is one with its
+    source: upstream the walk goes on through the source, downstream through the source and all its links.
     """
     if direction not in ("upstream", "downstream", "both"):
         raise InvalidInputError(f"direction must be upstream, downstream or both, not {direction!r}")
@@ -54,7 +54,7 @@ def lineage(
     ways: tuple[Direction, ...] = ("upstream", "downstream") if direction == "both" else (direction,)
     for way in ways:
         _walk(catalog, start, way, depth, versions, runs, edges)
-    rows = [catalog.run(run_id) for run_id in sorted(runs)]
+    rows = catalog.run_rows(sorted(runs))
     return LineageGraph(
         start,
         tuple(versions.values()),
@@ -76,7 +76,7 @@ def _walk(
     out_of: EdgeKind = "input" if way == "upstream" else "output"
     seen_runs: set[str] = set()
     seen: set[VersionKey] = set()
-    frontier = _with_sources(catalog, [start], versions)
+    frontier = _with_links(catalog, [start], way, versions)
     step = 0
     while frontier:
         seen.update(frontier)
@@ -90,20 +90,26 @@ def _walk(
         for edge in (*near, *far):
             edges[(edge.run_id, edge.version, edge.kind)] = edge
         runs.update(new_runs)
-        found = _with_sources(catalog, [e.version for e in far], versions)
+        found = _with_links(catalog, [e.version for e in far], way, versions)
         frontier = [key for key in found if key not in seen]
 
 
-def _with_sources(
-    catalog: Catalog, keys: Iterable[VersionKey], versions: dict[VersionKey, VersionRow]
+def _with_links(
+    catalog: Catalog, keys: Iterable[VersionKey], way: Direction, versions: dict[VersionKey, VersionRow]
 ) -> list[VersionKey]:
-    """Load rows that are not known yet, and the sources of linked ones; returns all keys met."""
-    met = list(dict.fromkeys(keys))
-    todo: Sequence[VersionKey] = [key for key in met if key not in versions]
+    """These versions and those that are one with them; their rows are loaded where they are not known yet.
+
+    A linked version came from what its source came from; what came of its source and of all links of it came of
+    one version.
+    """
+    met = dict.fromkeys(keys)
+    todo = list(met)
     while todo:
-        rows = catalog.version_rows(todo)
-        versions.update((row.key, row) for row in rows)
-        sources = [row.source for row in rows if row.source is not None]
-        met += [key for key in sources if key not in met]
-        todo = [key for key in sources if key not in versions]
-    return met
+        new = [key for key in todo if key not in versions]
+        versions.update((row.key, row) for row in catalog.version_rows(new))
+        near = [versions[key].source for key in todo if key in versions]
+        if way == "downstream":
+            near += catalog.links(todo)
+        todo = [key for key in dict.fromkeys(near) if key is not None and key not in met]
+        met.update(dict.fromkeys(todo))
+    return list(met)

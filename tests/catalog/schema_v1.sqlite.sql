@@ -12,6 +12,7 @@ CREATE TABLE versions ( id INTEGER NOT NULL, collection_id INTEGER NOT NULL, num
 CREATE INDEX ix_versions_content ON versions (content_digest);
 CREATE UNIQUE INDEX uq_versions_live_manifest ON versions (collection_id, manifest_digest) WHERE deleted_at IS NULL;
 CREATE INDEX ix_versions_manifest ON versions (manifest_digest);
+CREATE INDEX ix_versions_source ON versions (source_id);
 CREATE TABLE parts ( id INTEGER NOT NULL, project_id INTEGER NOT NULL, name VARCHAR NOT NULL, distributed_id VARCHAR NOT NULL, address VARCHAR NOT NULL, type VARCHAR NOT NULL, run_id VARCHAR, at DATETIME NOT NULL, PRIMARY KEY (id), UNIQUE (project_id, name, distributed_id, address), FOREIGN KEY(project_id) REFERENCES projects (id), FOREIGN KEY(run_id) REFERENCES runs (id) );
 CREATE TABLE aliases ( collection_id INTEGER NOT NULL, alias VARCHAR NOT NULL, version_id INTEGER NOT NULL, PRIMARY KEY (collection_id, alias), FOREIGN KEY(collection_id) REFERENCES collections (id), FOREIGN KEY(version_id) REFERENCES versions (id) );
 CREATE INDEX ix_aliases_version ON aliases (version_id);

@@ -324,6 +324,22 @@ class CatalogSuite:
         assert [wanted[0], wanted[1], wanted[3], wanted[6]] == [row.key for row in rows]
         assert rows[2].deleted_at == NOW
 
+    def test_links_lead_from_a_source_to_the_versions_that_stand_for_it(self, catalog: Catalog) -> None:
+        catalog.commit(request("a"))
+        catalog.commit(request("b"))
+        for name in ("best", "golden"):
+            catalog.commit(request("a", project="registry", name=name, source=key(0)))
+        linked = [key(0, "best", "registry"), key(0, "golden", "registry")]
+        catalog.delete(linked[1], delete_aliases=True, actor="ada", at=NOW)
+        assert linked == catalog.links([key(0), key(1), key(7)])
+        assert catalog.links([key(1)]) == catalog.links([]) == []
+
+    def test_rows_of_runs_keep_the_order_and_leave_out_unknown_ones(self, catalog: Catalog) -> None:
+        for run_id in ("r1", "r2"):
+            catalog.save_run(run_row(run_id))
+        assert ["r2", "r1"] == [row.id for row in catalog.run_rows(["r2", "nobody", "r1"])]
+        assert len(catalog.run_rows([f"x{n}" for n in range(1500)] + ["r1"])) == 1
+
     def test_many_keys_and_edges_are_found_at_once(self, catalog: Catalog) -> None:
         """More than the variables one SQLite statement takes (999 in old ones)."""
         catalog.save_run(run_row())

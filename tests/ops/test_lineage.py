@@ -126,7 +126,6 @@ def test_the_walk_goes_on_through_a_linked_version(refart_workspace: Workspace) 
     assert names(used.lineage("upstream")) == ["best:v0", "made:v0", "raw:v0", "report:v0"]
 
 
-@pytest.mark.xfail(reason="a catalog tells the source of a linked version, but not the links of a source")
 def test_the_walk_goes_down_through_a_linked_version(refart_workspace: Workspace) -> None:
     raw = run(refart_workspace, [], "raw", "ingest")
     made = run(refart_workspace, [raw], "made", "make")
