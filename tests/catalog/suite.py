@@ -337,7 +337,7 @@ class CatalogSuite:
     def test_rows_of_runs_keep_the_order_and_leave_out_unknown_ones(self, catalog: Catalog) -> None:
         for run_id in ("r1", "r2"):
             catalog.save_run(run_row(run_id))
-        assert ["r2", "r1"] == [row.id for row in catalog.run_rows(["r2", "nobody", "r1"])]
+        assert [row.id for row in catalog.run_rows(["r2", "nobody", "r1"])] == ["r2", "r1"]
         assert len(catalog.run_rows([f"x{n}" for n in range(1500)] + ["r1"])) == 1
 
     def test_many_keys_and_edges_are_found_at_once(self, catalog: Catalog) -> None:
