@@ -54,6 +54,8 @@ class Database:
             # Not the server's default, whatever that is: after waiting for a lock, commits must be visible.
             self._writer = self.engine.execution_options(isolation_level="READ COMMITTED")
         _open.add(self)
+        # Dropped without close(), it must not leave open connections to the garbage collector.
+        weakref.finalize(self, self.engine.dispose)
 
     def read(self, work: Work[Result]) -> Result:
         """Run `work` in a transaction that sees one state of the database."""
