@@ -75,8 +75,8 @@ class Cache:
         self._db = LocalDb(Path(folder, "cache.sqlite"), _SCHEMA)
 
     def known(self, content_key: str) -> str | None:
-        """The SHA-256 (hex) of bytes seen earlier under this key (`entries.content_key`), still cached or
-        not."""
+        """The SHA-256 (hex) of bytes seen earlier under this key (`entries.hash_key`, `object_key`), still
+        cached or not."""
         if content_key.startswith("sha256:"):
             return content_key.removeprefix("sha256:")
         query = "SELECT sha256 FROM seen WHERE content_key = ?"

@@ -121,15 +121,22 @@ def _reject(page: Page, wrong: pa.Array, origin: str, column: str, why: str) -> 
     raise InvalidInputError(f"{origin}: {column} {str(value)[:200]!r}{where} {why}")
 
 
-def content_key(entry: Entry) -> str | None:
-    """A key under which the bytes of an entry may be kept locally; None where nothing fixes them.
+def hash_key(entry: Entry) -> str | None:
+    """The key of bytes that were compared with the recorded hash: the hash itself, whatever object holds them.
 
-    A hash of the bytes is its own key. Anything weaker speaks only about one object, so its URI and pin are part
-    of the key; an entry with neither fingerprint nor pin has none.
+    None where no hash that refart can compute is recorded.
     """
     algo, _ = checksums.split(entry.content_id)
-    if algo in checksums.COMPUTABLE:
-        return entry.content_id
+    return entry.content_id if algo in checksums.COMPUTABLE else None
+
+
+def object_key(entry: Entry) -> str | None:
+    """The key of bytes that only a server vouched for; None where nothing fixes them.
+
+    Its word speaks of one object, so URI and pin are part of the key. That holds for the `md5:` of an encrypted
+    object too: its bytes have another MD5, and must not be taken for those of an object that has this one.
+    """
+    algo, _ = checksums.split(entry.content_id)
     if algo in (checksums.NONE, "stat") and entry.pin is None:
         return None
     text = "\0".join((entry.content_id, str(entry.size), entry.uri or "", entry.pin or ""))

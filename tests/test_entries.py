@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 
-from refart.entries import PAGE_ROWS, SCHEMA, Entry, check_page, content_key, entries_of, page_of
+from refart.entries import PAGE_ROWS, SCHEMA, Entry, check_page, entries_of, hash_key, object_key, page_of
 from refart.errors import FormatError, InvalidInputError
 from tests import strategies
 
@@ -89,7 +89,8 @@ def test_a_message_shows_only_the_beginning_of_a_value() -> None:
 
 
 def test_a_hash_of_the_bytes_is_its_own_key_wherever_they_lie() -> None:
-    assert content_key(Entry("a", 1, SHA256)) == content_key(Entry("b", 1, SHA256, "s3://x/y")) == SHA256
+    assert hash_key(Entry("a", 1, SHA256)) == hash_key(Entry("b", 1, SHA256, "s3://x/y")) == SHA256
+    assert hash_key(Entry("a", 1, "etag:x-2", "s3://b/k")) is None
 
 
 def test_a_servers_word_counts_for_its_own_object_only() -> None:
@@ -100,13 +101,13 @@ def test_a_servers_word_counts_for_its_own_object_only() -> None:
         Entry("a", 1, "etag:x-3", "s3://b/k", "version:1"),
         Entry("a", 2, "etag:x-2", "s3://b/k", "version:1"),
     ]
-    keys = {content_key(e) for e in [entry, *others]}
+    keys = {object_key(e) for e in [entry, *others]}
     assert len(keys) == 5
     assert None not in keys
-    assert content_key(Entry("elsewhere", 1, "etag:x-2", "s3://b/k", "version:1")) == content_key(entry)
+    assert object_key(Entry("elsewhere", 1, "etag:x-2", "s3://b/k", "version:1")) == object_key(entry)
 
 
 @pytest.mark.parametrize("content_id", ["none", "stat:12"])
 def test_what_nothing_fixes_has_no_key(content_id: str) -> None:
-    assert content_key(Entry("a", 1, content_id, "s3://b/k")) is None
-    assert content_key(Entry("a", 1, content_id, "s3://b/k", "version:1")) is not None
+    assert object_key(Entry("a", 1, content_id, "s3://b/k")) is None
+    assert object_key(Entry("a", 1, content_id, "s3://b/k", "version:1")) is not None

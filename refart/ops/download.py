@@ -13,9 +13,9 @@ from typing import Literal
 from refart import checksums
 from refart.checksums import StreamHasher
 from refart.context import Context
-from refart.entries import Entry, Page, content_key, entries_of
+from refart.entries import Entry, Page, entries_of
 from refart.errors import InvalidInputError, PermissionDeniedError, ReferenceMissingError, StoreError
-from refart.ops import targets
+from refart.ops import seen, targets
 from refart.ops.stream import Checked, stream
 from refart.parallel import map_bounded, thread_pool
 from refart.receipts import Receipt
@@ -127,11 +127,7 @@ class _Fetcher:
 
     def expected_sha256(self, entry: Entry) -> str | None:
         """The sha256 the file must have, where it is recorded or was seen on this machine before."""
-        algo, value = checksums.split(entry.content_id)
-        if algo == "sha256":
-            return value
-        key = content_key(entry)
-        return self._cache.known(key) if key is not None else None
+        return seen.sha256_of(self._cache, entry)
 
     def present(self, wanted: dict[str, Entry]) -> set[str]:
         """Which target files are there and right by their receipts, without reading one."""
@@ -185,11 +181,12 @@ class _Fetcher:
         with target.open("rb") as file:
             while chunk := file.read(1 << 20):
                 hasher.update(chunk)
-        right = hasher.content_id(algo) == (
-            f"sha256:{expected}" if expected is not None else entry.content_id
-        )
+        if expected is not None:
+            return hasher.content_id() == f"sha256:{expected}"
+        right = hasher.content_id(algo) == entry.content_id
         if right:
-            self._learn(entry, hasher.content_id().removeprefix("sha256:"))
+            sha256 = hasher.content_id().removeprefix("sha256:")
+            seen.remember(self._cache, entry, sha256, compared=True)
         return right
 
     def _fetch(self, entry: Entry, target: Path) -> Checked:
@@ -202,16 +199,12 @@ class _Fetcher:
                 for chunk in chunks:
                     file.write(chunk)
             assert chunks.checked is not None
-            self._learn(entry, chunks.checked.sha256)
+            compared = chunks.checked.rung in checksums.COMPUTABLE
+            seen.remember(self._cache, entry, chunks.checked.sha256, compared=compared)
             self._cache.place(temporary, chunks.checked.sha256, target, self._link)
         finally:
             temporary.unlink(missing_ok=True)
         return chunks.checked
-
-    def _learn(self, entry: Entry, sha256: str) -> None:
-        key = content_key(entry)
-        if key is not None:
-            self._cache.learn(key, sha256)
 
     def _done(
         self,

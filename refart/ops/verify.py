@@ -11,8 +11,8 @@ from typing import Literal
 from refart import checksums
 from refart.checksums import StreamHasher
 from refart.context import Context
-from refart.entries import Entry, Page, content_key, entries_of
-from refart.ops import targets
+from refart.entries import Entry, Page, entries_of
+from refart.ops import seen, targets
 from refart.parallel import map_bounded, thread_pool
 
 
@@ -77,8 +77,7 @@ def _check(
     algo, _ = checksums.split(entry.content_id)
     expected = entry.content_id if algo in checksums.COMPUTABLE else None
     # An `md5:` that came from an encrypted object's ETag is no MD5; the sha256 seen at download is the better word.
-    key = content_key(entry)
-    known = context.local.cache.known(key) if key is not None and algo != "sha256" else None
+    known = seen.sha256_of(context.local.cache, entry)
     if known is not None:
         algo, expected = "sha256", f"sha256:{known}"
     if expected is None:
