@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -73,9 +74,18 @@ def copy_hashed(source: BinaryIO, target: BinaryIO) -> str:
     return digest.hexdigest()
 
 
+TEMPORARY_PATTERN: Final = r"\.refart-[0-9a-f]{16}\.tmp$"
+"""What `temporary_name` gives ends in this, and nothing else should. For `re` and RE2."""
+
+
 def temporary_name(folder: StrPath) -> str:
     """A path in `folder` that nobody uses. Short, so that it fits where any other name does."""
     return os.path.join(folder, f".refart-{secrets.token_hex(8)}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file name is one that `temporary_name` gives: of an unfinished file, or what a killed process left."""
+    return re.match(TEMPORARY_PATTERN, name) is not None
 
 
 @contextmanager

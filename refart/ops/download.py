@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from refart import checksums
+from refart import checksums, files
 from refart.checksums import StreamHasher
 from refart.context import Context
 from refart.entries import Entry, Page, entries_of
-from refart.errors import InvalidInputError, PermissionDeniedError, ReferenceMissingError, StoreError
+from refart.errors import (
+    InvalidInputError,
+    PermissionDeniedError,
+    RefartError,
+    ReferenceMissingError,
+    StoreError,
+)
 from refart.ops import seen, targets
 from refart.ops.stream import Checked, stream
 from refart.parallel import map_bounded, thread_pool
@@ -69,6 +74,7 @@ def download(
     report = DownloadReport(os.fspath(root))
     fetcher = _Fetcher(context, folder, link, allow_missing_references)
     with (
+        folder.working(),
         context.local.reporter.task(f"Downloading to {os.fspath(root)}", total=count, unit="files") as task,
         thread_pool(context.local.config.threads) as pool,
     ):
@@ -150,14 +156,12 @@ class _Fetcher:
             if not self._allow_missing:
                 raise
             return _Outcome(entry.path, "missing")
+        except RefartError:
+            raise
         except PermissionError as error:
-            if isinstance(error, PermissionDeniedError):
-                raise
             raise PermissionDeniedError(f"{entry.path}: cannot write {target}: {error.strerror}") from None
         except OSError as error:
-            if error.errno is None or type(error) is not OSError:
-                raise
-            raise StoreError(f"{entry.path}: cannot write {target}: {error.strerror}") from None
+            raise StoreError(f"{entry.path}: cannot write {target}: {error.strerror or error}") from None
         return self._done(
             entry, target, "moved", sha256=checked.sha256, moved_bytes=checked.size_bytes, rung=checked.rung
         )
@@ -178,8 +182,8 @@ class _Fetcher:
         if algo not in checksums.COMPUTABLE or (entry.size is not None and found.st_size != entry.size):
             return False
         hasher = StreamHasher(*{"sha256", algo})
-        with target.open("rb") as file:
-            while chunk := file.read(1 << 20):
+        with files.open_for_reading(target) as file:
+            for chunk in files.chunks(file):
                 hasher.update(chunk)
         if expected is not None:
             return hasher.content_id() == f"sha256:{expected}"
@@ -190,7 +194,7 @@ class _Fetcher:
         return right
 
     def _fetch(self, entry: Entry, target: Path) -> Checked:
-        temporary = target.with_name(f".refart-{secrets.token_hex(8)}.part")
+        temporary = Path(files.temporary_name(target.parent))
         try:
             with (
                 stream(self._context.local, self._context.store, entry) as chunks,
@@ -229,12 +233,13 @@ def prune(
     `confirm` is shown the sorted paths and may decline; exactly what it was shown is removed. See `check_prunable`.
     """
     folder = check_prunable(root)
-    foreign = targets.not_in(folder.walk(), pages)
-    if not foreign or not confirm(foreign):
-        return []
-    for path in foreign:
-        Path(folder.path_of(path)).unlink(missing_ok=True)
-    folder.remove_empty_folders()
+    with folder.working():
+        foreign = targets.not_in(folder.walk(), pages)
+        if not foreign or not confirm(foreign):
+            return []
+        for path in foreign:
+            folder.remove(path)
+        folder.remove_empty_folders()
     return foreign
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat as stat_module
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refart import files
 from refart.entries import PAGE_ROWS, Page
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError
 
 MAX_COMPONENT_BYTES = 255  # NAME_MAX of the common file systems
+QUIET_S = 10.0
+"""How long nobody has written to a temporary file that may be removed. Enough for a root inside of another one."""
 
 
 class Root:
@@ -29,6 +34,30 @@ class Root:
         """True where `A` and `a` name one file (macOS, Windows)."""
         self._made: set[Path] = set()
         self._lock = threading.Lock()
+        self._dead_before_s: float | None = None
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Say, while files are placed here, that this process does so: others then leave its unfinished files alone.
+
+        Where nobody else says so at the beginning, the temporary files that lie here were left by processes that were
+        killed; `make_parent` removes them from the folders it comes by. On file systems without locks they stay.
+        """
+        try:
+            folder = os.open(self.folder, os.O_RDONLY)  # its locks end with the process, however that ends
+        except OSError:
+            yield
+            return
+        try:
+            with suppress(OSError):
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._dead_before_s = time.time() - QUIET_S
+            with suppress(OSError):
+                fcntl.flock(folder, fcntl.LOCK_SH)
+            yield
+        finally:
+            self._dead_before_s = None
+            os.close(folder)
 
     def make(self) -> None:
         """Create the folder, and those above it, where they are missing; raises as `open_root` does."""
@@ -40,7 +69,10 @@ class Root:
         return f"{self.folder}/{path}"
 
     def make_parent(self, target: Path) -> None:
-        """Create the folders above `target`; refuse one that is a symbolic link (it may lead outside) or a file."""
+        """Create the folders above `target`; refuse one that is a symbolic link (it may lead outside) or a file.
+
+        A folder that is there already is rid of dead temporary files (see `working`).
+        """
         parent = target.parent
         if parent in self._made:
             return
@@ -48,39 +80,78 @@ class Root:
             self._make(parent)
 
     def _make(self, folder: Path) -> None:
-        if folder == self.folder or folder in self._made:
+        if folder in self._made:
             return
-        self._make(folder.parent)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            mode = folder.lstat().st_mode
-            if stat_module.S_ISLNK(mode):
-                raise InvalidInputError(
-                    f"{folder} is a symbolic link; refart writes only to real folders below the root: remove it or"
-                    " choose another root"
-                ) from None
-            if not stat_module.S_ISDIR(mode):
-                raise InvalidInputError(
-                    f"{folder} is a file where the artifact has a folder: move it away or choose another root"
-                ) from None
+        if folder != self.folder:
+            self._make(folder.parent)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                self._check_real(folder)
+        self._remove_dead(folder)
         self._made.add(folder)
 
+    def _check_real(self, folder: Path) -> None:
+        mode = folder.lstat().st_mode
+        if stat_module.S_ISLNK(mode):
+            raise InvalidInputError(
+                f"{folder} is a symbolic link; refart writes only to real folders below the root: remove it or"
+                " choose another root"
+            )
+        if not stat_module.S_ISDIR(mode):
+            raise InvalidInputError(
+                f"{folder} is a file where the artifact has a folder: move it away or choose another root"
+            )
+
+    def _remove_dead(self, folder: Path) -> None:
+        if self._dead_before_s is None:
+            return
+        with suppress(OSError), os.scandir(folder) as listing:
+            for name in [item.name for item in listing if files.is_temporary(item.name)]:
+                if self._is_dead(path := os.path.join(folder, name)):
+                    os.unlink(path)
+
+    def _is_dead(self, temporary: str) -> bool:
+        """Whether no process works on a temporary file."""
+        if self._dead_before_s is None:
+            return False
+        try:
+            # The time of the last write or link: what comes from the cache has an old modified time.
+            return os.lstat(temporary).st_ctime < self._dead_before_s
+        except FileNotFoundError:
+            return False
+
     def walk(self) -> Iterator[str]:
-        """Relative paths of all files (and links) below the root, unsorted; links are not followed."""
-        for base, folders, files in os.walk(self.folder, followlinks=False):
+        """Relative paths of all files (and links) below the root, unsorted; links are not followed.
+
+        Without the temporary files that a process may be working on.
+        """
+        for base, folders, names in os.walk(self.folder, followlinks=False):
             links = [name for name in folders if Path(base, name).is_symlink()]
             relative = os.path.relpath(base, self.folder)
-            for name in files + links:
-                yield name if relative == "." else f"{relative}/{name}"
+            for name in names + links:
+                if not files.is_temporary(name) or self._is_dead(os.path.join(base, name)):
+                    yield name if relative == "." else f"{relative}/{name}"
+
+    def remove(self, path: str) -> None:
+        """Remove one file that `walk` found; one that is gone, or that now lies outside, is left alone.
+
+        Raises `PermissionDeniedError` where it cannot be removed.
+        """
+        target = Path(self.path_of(path))
+        if os.path.realpath(target.parent) != str(target.parent):
+            return  # a folder on the way became a symbolic link since the walk
+        try:
+            target.unlink(missing_ok=True)
+        except OSError as error:
+            raise PermissionDeniedError(f"cannot remove {target}: {error.strerror}") from None
 
     def remove_empty_folders(self) -> None:
         """Remove folders below the root that hold nothing."""
         for base, _, _ in os.walk(self.folder, topdown=False, followlinks=False):
-            with os.scandir(base) as listing:
-                is_empty = next(listing, None) is None
-            if is_empty and Path(base) != self.folder:
-                Path(base).rmdir()
+            if Path(base) != self.folder:
+                with suppress(OSError):  # it holds something
+                    os.rmdir(base)
 
 
 def open_root(root: str | os.PathLike[str], *, create: bool = True, must_exist: bool = False) -> Root:
@@ -169,6 +240,11 @@ def _parents(path: Any) -> Iterable[str]:
 def _check_components(path: Any) -> None:
     # Bytes, not characters, count; RE2 runs over bytes with (?s) and \C only, so long paths are looked at one by one.
     suspects = path.filter(pc.greater(pc.binary_length(path), MAX_COMPONENT_BYTES)).to_pylist()
+    reserved = path.filter(pc.match_substring_regex(path, f"(^|/){files.TEMPORARY_PATTERN}"))
+    if len(reserved):
+        raise InvalidInputError(
+            f"{reserved[0].as_py()!r} has a name that refart gives to unfinished files; exclude= leaves it out"
+        )
     for text in suspects:
         for part in text.split("/"):
             if len(part.encode()) > MAX_COMPONENT_BYTES:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from refart import checksums
+from refart import checksums, files
 from refart.checksums import StreamHasher
 from refart.context import Context
 from refart.entries import Entry, Page, entries_of
@@ -83,7 +83,7 @@ def _check(
     if expected is None:
         return "unverifiable", 0
     hasher = StreamHasher(algo)
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
+    with files.open_for_reading(file) as stream:
+        for chunk in files.chunks(stream):
             hasher.update(chunk)
     return ("ok" if hasher.content_id(algo) == expected else "modified"), hasher.size_bytes

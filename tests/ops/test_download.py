@@ -26,6 +26,7 @@ from refart.errors import (
     SourceError,
     StoreError,
 )
+from refart.ops import targets
 from refart.ops.download import DownloadReport, download, prune
 from refart.receipts import Receipts
 from tests.children import good, start_python
@@ -57,7 +58,7 @@ def opened_below(folder: Path) -> Iterator[list[str]]:
     try:
         yield found
     finally:
-        found += [path for path in _opened if path.startswith(str(folder))]
+        found += [path for path in _opened if path.startswith(f"{folder}/")]
         _opened = None
 
 
@@ -418,6 +419,84 @@ def test_prune_refuses_folders_that_are_more_than_a_download(
     with pytest.raises(InvalidInputError, match="refart removes no files"):
         prune(tmp_path / precious, [], lambda _: True)
     assert tree(tmp_path) == {"home/a": b"x", "here/b": b"x"}
+
+
+def test_prune_follows_no_link_that_took_a_folders_place(
+    context: Context, root: Path, tmp_path: Path
+) -> None:
+    """Between the question and the answer, a folder below the root becomes a link that leads outside."""
+    outside = write(tmp_path / "outside", {"a": b"precious"})
+    write(root, {"old/a": b"x"})
+
+    def swap(found: list[str]) -> bool:
+        (root / "old").rename(tmp_path / "moved")
+        (root / "old").symlink_to(outside)
+        return True
+
+    prune(root, [], swap)
+    assert tree(outside) == {"a": b"precious"}
+
+
+def test_prune_that_may_not_remove(context: Context, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(root, {"a": b"x"})
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", denied)
+    with pytest.raises(PermissionDeniedError, match=r"cannot remove .*/root/a: Permission denied"):
+        prune(root, [], lambda _: True)
+
+
+# -- what killed processes left -----------------------------------------------------------------------------
+
+LEFT = ".refart-0123456789abcdef.tmp"
+
+
+@pytest.fixture
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take unfinished files for dead at once, not when nobody has written to them for a while."""
+    monkeypatch.setattr(targets, "QUIET_S", -60.0)
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_the_next_download_removes_what_a_killed_one_left(
+    context: Context, objects: Objects, root: Path
+) -> None:
+    write(root, {LEFT: b"half", f"d/{LEFT}": b"half", f"d/mine-{LEFT}": b"mine"})
+    download(context, pages_of(objects.put("a", b"x"), objects.put("d/b", b"y")), root)
+    assert tree(root) == {"a": b"x", "d/b": b"y", f"d/mine-{LEFT}": b"mine"}
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_unfinished_files_of_a_running_download_stay(context: Context, objects: Objects, root: Path) -> None:
+    write(root, {LEFT: b"half", "foreign": b"x"})
+    with targets.open_root(root).working():
+        download(context, pages_of(objects.put("a", b"x")), root)
+        assert prune(root, pages_of(objects.put("a", b"x"))(), lambda _: True) == ["foreign"]
+    assert tree(root) == {LEFT: b"half", "a": b"x"}
+
+
+def test_an_unfinished_file_that_was_just_written_stays(
+    context: Context, objects: Objects, root: Path
+) -> None:
+    write(root, {LEFT: b"half"})
+    download(context, pages_of(objects.put("a", b"x")), root)
+    assert tree(root) == {LEFT: b"half", "a": b"x"}
+
+
+@pytest.mark.usefixtures("no_rest")
+def test_prune_removes_what_killed_downloads_left_elsewhere(context: Context, root: Path) -> None:
+    write(root, {f"old/{LEFT}": b"half"})
+    assert prune(root, [], lambda _: True) == [f"old/{LEFT}"]
+
+
+def test_an_entry_named_like_an_unfinished_file_is_refused(
+    context: Context, objects: Objects, root: Path
+) -> None:
+    with pytest.raises(InvalidInputError, match=f"'d/{LEFT}' has a name that refart gives"):
+        download(context, pages_of(objects.put("a", b"x"), objects.put(f"d/{LEFT}", b"x")), root)
+    assert not root.exists()
 
 
 # -- at the same time -------------------------------------------------------------------------------------
