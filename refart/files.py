@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
+from refart.parallel import check_stopped
 
 CHUNK_BYTES: Final = 1 << 20  # 1 MiB: hashing releases the GIL, and a chunk stays in the processor's cache
 NEW_FILE: Final = 0o666
@@ -45,6 +46,7 @@ def open_for_reading(path: StrPath) -> BinaryIO:
 def chunks(file: BinaryIO) -> Iterator[bytes]:
     """The rest of an open file; a failing read raises what `reading_error` makes of it."""
     while True:
+        check_stopped()
         try:
             chunk = file.read(CHUNK_BYTES)
         except OSError as error:

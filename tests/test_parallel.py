@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from refart.parallel import map_bounded, thread_pool
+from refart.parallel import Stopped, check_stopped, map_bounded, thread_pool
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 8), st.integers(1, 4))
@@ -150,3 +150,41 @@ def test_a_pool_waits_for_its_work() -> None:
         for number in range(50):
             pool.submit(done.append, number)
     assert sorted(done) == list(range(50))
+
+
+def begun_then(error: BaseException, checks: Iterator[int]) -> Future[None]:
+    """A call that checks whether it is stopped, so often as `checks` says, in a pool that `error` ends meanwhile."""
+    begun, nothing = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        for _ in checks:
+            nothing.wait(0.001)
+            check_stopped()
+
+    def use_pool() -> None:
+        nonlocal call
+        with thread_pool(1) as pool:
+            call = pool.submit(work)
+            assert begun.wait(10)
+            raise error
+
+    call: Future[None] = Future()
+    with pytest.raises(type(error)):
+        use_pool()
+    return call
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_work_that_has_begun_ends_soon_where_a_person_stops_it(error: type[BaseException]) -> None:
+    call = begun_then(error(), checks=itertools.count())
+    assert isinstance(call.exception(), Stopped)
+
+
+def test_work_that_has_begun_is_finished_after_an_error() -> None:
+    call = begun_then(ValueError(), checks=iter(range(50)))
+    assert call.exception() is None
+
+
+def test_a_thread_of_no_pool_is_never_stopped() -> None:
+    check_stopped()

@@ -13,6 +13,7 @@ from refart.checksums import StreamHasher
 from refart.context import Context, Local
 from refart.entries import Entry
 from refart.errors import ChecksumError, RefartError, ReferenceChangedError
+from refart.parallel import check_stopped
 from refart.sources.base import Fetched, Opened
 from refart.store import Store
 
@@ -40,6 +41,7 @@ class VerifiedStream:
     def __iter__(self) -> Iterator[bytes]:
         verifier = Verifier(self._entry, self._fetched)
         for chunk in self._fetched.chunks:
+            check_stopped()
             verifier.update(chunk)
             yield chunk
         self.checked = verifier.finish()
