@@ -10,6 +10,9 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run the command line with the arguments of this process, and exit."""
-    from refart.cli.app import app
+    import signal
 
+    from refart.cli.app import app, terminate
+
+    signal.signal(signal.SIGTERM, terminate)
     app.main()

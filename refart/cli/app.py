@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 from typing import Any, Final, NoReturn
 
 import click
@@ -34,6 +35,16 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 EXIT_UNEXPECTED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_STOPPED: Final = 130  # 128 + SIGINT, as shells count
+EXIT_TERMINATED: Final = 143  # 128 + SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """A scheduler ends us (SIGTERM): like Ctrl-C, so that the run is ended and no unfinished file is left."""
+
+
+def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """The handler of SIGTERM."""
+    raise Terminated
 
 
 class App(CommonOptions, click.Group):
@@ -80,7 +91,8 @@ class App(CommonOptions, click.Group):
             hint = f" (try: {error.ctx.command_path} --help)" if error.ctx is not None else ""
             return _fail(settings, error, EXIT_USAGE, error.format_message() + hint, kind="UsageError")
         except click.Abort as error:
-            return _fail(settings, error, EXIT_STOPPED, "stopped")
+            terminated = isinstance(error.__cause__, Terminated)
+            return _fail(settings, error, EXIT_TERMINATED if terminated else EXIT_STOPPED, "stopped")
         except Exception as error:  # whatever it is, a script gets its code and a person one line
             what = f"unexpected {type(error).__name__}: {error}; run with REFART_DEBUG=1 for the traceback"
             return _fail(settings, error, EXIT_UNEXPECTED, what)

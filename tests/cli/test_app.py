@@ -188,6 +188,34 @@ def test_ctrl_c_ends_with_130(cli: Calls, monkeypatch: pytest.MonkeyPatch) -> No
     assert cli("ls", code=130).stderr.split() == ["error:", "stopped"]
 
 
+_TERMINATED_AT_THE_FIRST_CHUNK = """
+import os, signal
+from refart.cli import main
+from refart.ops.stream import Verifier
+from refart.parallel import check_stopped
+
+def terminate(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        check_stopped()
+
+Verifier.update = terminate
+main()
+"""
+
+
+def test_sigterm_ends_the_run_and_leaves_no_unfinished_file(
+    folder: Path, refart_workspace: Workspace
+) -> None:
+    """What a scheduler sends first is no less polite than Ctrl-C."""
+    environment = {**os.environ, "PYTHONPATH": ROOT}
+    assert python("-m", "refart", "put", "data", env=environment).returncode == 0
+    done = python("-c", _TERMINATED_AT_THE_FIRST_CHUNK, "get", "data", "--root", "out", env=environment)
+    assert (done.returncode, done.stderr.split()) == (143, ["error:", "stopped"])
+    assert [path for path in Path("out").rglob("*") if path.is_file()] == []
+    assert [(run.job_type, run.state) for run in refart_workspace.runs(limit=1)] == [("get", "failed")]
+
+
 def test_a_reader_that_has_enough_ends_it_quietly_with_141() -> None:
     code = (
         "from refart.cli.output import Column, Text\n"

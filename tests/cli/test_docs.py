@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from refart import errors
-from refart.cli.app import COMMANDS, EXIT_STOPPED, EXIT_UNEXPECTED, EXIT_USAGE
+from refart.cli.app import COMMANDS, EXIT_STOPPED, EXIT_TERMINATED, EXIT_UNEXPECTED, EXIT_USAGE
 from refart.cli.diff import EXIT_DIFFERS
 from refart.cli.output import EXIT_CLOSED
 from tests.cli.calls import Calls
@@ -60,7 +60,7 @@ def test_every_command_and_its_json_keys_are_documented() -> None:
 
 def test_every_exit_code_is_in_the_table() -> None:
     codes = {family.exit_code for family in FAMILIES}
-    codes |= {0, EXIT_UNEXPECTED, EXIT_USAGE, EXIT_DIFFERS, EXIT_STOPPED, EXIT_CLOSED}
+    codes |= {0, EXIT_UNEXPECTED, EXIT_USAGE, EXIT_DIFFERS, EXIT_STOPPED, EXIT_CLOSED, EXIT_TERMINATED}
     assert {int(code) for code in table((DOCS / "cli.md").read_text(), "## Exit codes")} == codes
 
 
