@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Literal
 from weakref import finalize
 
@@ -635,9 +636,9 @@ class RunRecord:
     finished_at = property(lambda self: self._row.finished_at, doc="When it ended (UTC); None while it runs.")
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The settings it was given, as plain JSON types."""
-        return dict(self._row.config)
+    def config(self) -> Mapping[str, Any]:
+        """The settings it was given, as plain JSON types. Read-only: they are recorded when a run begins."""
+        return MappingProxyType(dict(self._row.config))
 
     def logged_artifacts(self) -> list[Artifact]:
         """The versions this run logged, in order, deleted ones included."""

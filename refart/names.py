@@ -254,11 +254,7 @@ def parse_version_ref(text: object, default_project: str) -> VersionRef:
             f"an artifact is named by text such as 'name:latest', not {type(text).__name__}"
         )
     path, colon, selector = text.partition(":")
-    project, slash, name = path.rpartition("/")
-    if not slash:
-        project = default_project
-    check_name(project, "project")
-    check_name(name, "artifact name")
+    project, name = parse_collection_ref(path, default_project)
     if not colon:
         return VersionRef(project, name, LATEST)
     return VersionRef(project, name, parse_selector(selector))
@@ -279,6 +275,10 @@ def parse_collection_ref(text: object, default_project: str) -> tuple[str, str]:
     project, slash, name = text.rpartition("/")
     if not slash:
         project = default_project
+    if "/" in project:
+        raise InvalidInputError(
+            f"{_shown(text)} has too many parts: write name or project/name; there is no entity above a project"
+        )
     return check_name(project, "project"), check_name(name, "artifact name")
 
 

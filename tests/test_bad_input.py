@@ -111,7 +111,7 @@ def test_words_about_a_run_are_refused_before_it_begins(
         ("", "artifact name ''"),
         ("things:", "alias ''"),
         ("things:a:b", "alias 'a:b'"),
-        ("a/b/things", "project 'a/b'"),
+        ("a/b/things", "'a/b/things' has too many parts"),
         ("things:v01", "'v01'.*version number"),
         (7, "named by text such as"),
         ("x" * 100_000, "artifact name"),

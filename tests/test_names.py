@@ -215,6 +215,12 @@ def test_collection_references() -> None:
             names.parse_collection_ref(text, "vision")
 
 
+@pytest.mark.parametrize("parse", [names.parse_version_ref, names.parse_collection_ref])
+def test_a_name_with_an_entity_as_in_wandb_is_told_what_it_has_too_much(parse: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"'team/vision/cats' has too many parts.*no entity"):
+        parse("team/vision/cats", "vision")
+
+
 # -- URIs ---------------------------------------------------------------------------------------------
 
 

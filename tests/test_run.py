@@ -40,6 +40,8 @@ def test_a_run_is_recorded_when_it_begins(refart_workspace: Workspace) -> None:
     )
     found = refart_workspace.run(run.id)
     assert (found.project, found.job_type, found.name) == ("vision", "train", "first try")
+    with pytest.raises(TypeError):
+        found.config["lr"] = 0.2  # type: ignore[index]  # must not be lost in silence
     assert (found.config, found.tags, found.group) == ({"lr": 0.1}, ("night",), "sweep")
     assert (found.state, found.finished_at) == ("running", None)
     assert before <= found.created_at <= datetime.now(UTC)

@@ -48,6 +48,10 @@ def ls(settings: Settings, target: str | None, long: bool, limit: int | None) ->
         raise InvalidInputError("--limit is for versions: name a collection, such as images")
     with settings.open() as workspace:
         if not name:
+            if settings.project is not None and settings.project not in workspace.projects():
+                raise NotFoundError(
+                    f"there is no project {settings.project!r} in {workspace.url}; without --project, all are listed"
+                )
             settings.output.rows(
                 map(collection_record, workspace.collections(settings.project)), _COLLECTIONS
             )

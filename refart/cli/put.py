@@ -18,9 +18,19 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("sources", type=given, metavar="SOURCE...", nargs=-1, required=True)
-@click.option("-n", "--name", help="Name of the artifact. Default: the last part of the first source.")
 @click.option(
-    "-t", "--type", help="Type of the artifact. Default: that of its earlier versions, else dataset."
+    "-n",
+    "--name",
+    type=given,
+    metavar="TEXT",
+    help="Name of the artifact. Default: the last part of the first source.",
+)
+@click.option(
+    "-t",
+    "--type",
+    type=given,
+    metavar="TEXT",
+    help="Type of the artifact. Default: that of its earlier versions, else dataset.",
 )
 @click.option(
     "-a", "--alias", "aliases", multiple=True, help="Alias for the version, besides latest. Repeatable."

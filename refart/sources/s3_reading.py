@@ -230,9 +230,12 @@ def _lost(entry: Entry, stat: Callable[[str], Entry | None]) -> RefartError:
         f"expected {entry.content_id}{f', pinned {entry.pin}' if entry.pin else ''}, {_bytes(entry.size)}"
     )
     if current is None:
-        return ReferenceMissingError(f"{_named(entry)} is gone; {expected}")
+        return ReferenceMissingError(
+            f"{_named(entry)} is gone; {expected}: bring it back, or log a version without it"
+        )
     return ReferenceChangedError(
-        f"{_named(entry)} has changed; {expected}; found {current.content_id}, {_bytes(current.size)}"
+        f"{_named(entry)} has changed; {expected}; found {current.content_id}, {_bytes(current.size)}:"
+        " bring the old bytes back, or log the new ones as a version"
     )
 
 

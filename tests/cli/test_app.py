@@ -143,6 +143,11 @@ def test_an_empty_option_is_no_way_to_the_default(cli: Calls, option: str) -> No
     assert "empty" in cli("ls", option, "", code=2).stderr
 
 
+@pytest.mark.parametrize("option", ["--name", "--type"])
+def test_an_empty_name_or_type_is_no_way_to_the_default(cli: Calls, folder: Path, option: str) -> None:
+    assert "empty" in cli("put", "data", option, "", code=2).stderr
+
+
 # -- errors and exit codes ------------------------------------------------------------------------------------------
 
 

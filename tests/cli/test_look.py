@@ -36,6 +36,10 @@ def test_ls_lists_collections(cli: Calls, data: str) -> None:
     assert lines[1].split()[:4] == ["default/data", "dataset", "2", "v1"]
 
 
+def test_a_project_that_does_not_exist_does_not_look_like_an_empty_one(cli: Calls, data: str) -> None:
+    assert "no project 'defualt'" in cli("ls", "-p", "defualt", code=3).stderr
+
+
 def test_ls_of_a_name_lists_versions_newest_first(cli: Calls, data: str) -> None:
     rows = cli("ls", data, "--json").documents
     assert [(r["version"], r["entries"], r["aliases"]) for r in rows] == [
