@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ def log(context: Context, folder: Path, number: int) -> Artifact:
 
 
 def log_and_die(url: str, folder: Path, number: int, die_after: int | None, names: Any) -> None:
+    tempfile.tempdir = str(folder)  # what a killed process leaves must not pile up on the machine
     context = Workspace.open(url)._context
     steps = Steps(die_after)
     context = replace(
