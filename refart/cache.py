@@ -37,6 +37,10 @@ _FICLONE: Final = (
     0x40049409  # ioctl_ficlone(2): share the extents of another file, copied when one is written
 )
 
+LEFT_OVER_S: Final = 86_400.0
+"""An unfinished file that nobody has written to for a day was left by a process that was killed; it would never
+count towards the bound."""
+
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS objects (sha256 TEXT PRIMARY KEY, size INTEGER NOT NULL, used_ns INTEGER NOT NULL)
     WITHOUT ROWID;
@@ -71,6 +75,7 @@ class Cache:
         self._objects = os.path.join(folder, "objects")
         self._temporary = os.path.join(folder, "tmp")
         self._max_bytes = max_bytes
+        self._is_tidy = False
         self._impossible: set[tuple[Link, int, int]] = set()
         self._db = LocalDb(Path(folder, "cache.sqlite"), _SCHEMA)
 
@@ -137,6 +142,9 @@ class Cache:
         if not self._max_bytes or size > self._max_bytes or os.path.exists(cached):
             return
         os.makedirs(self._temporary, exist_ok=True)
+        if not self._is_tidy:
+            files.remove_left_over(self._temporary, time.time() - LEFT_OVER_S)
+            self._is_tidy = True
         os.makedirs(os.path.dirname(cached), exist_ok=True)
         temporary = files.temporary_name(self._temporary)
         try:

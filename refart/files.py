@@ -90,6 +90,24 @@ def is_temporary(name: str) -> bool:
     return re.match(TEMPORARY_PATTERN, name) is not None
 
 
+def is_left_over(temporary: StrPath, before_s: float) -> bool:
+    """Whether a temporary file was last written to, or linked, before a time (in seconds since 1970)."""
+    try:
+        # Not the modified time: what is linked from a cache has an old one.
+        return os.lstat(temporary).st_ctime < before_s
+    except FileNotFoundError:
+        return False
+
+
+def remove_left_over(folder: StrPath, before_s: float) -> None:
+    """Remove temporary files in a folder that are left over from before a time; what cannot be removed stays."""
+    with suppress(OSError), os.scandir(folder) as listing:
+        for name in [item.name for item in listing if is_temporary(item.name)]:
+            path = os.path.join(folder, name)
+            if is_left_over(path, before_s):
+                os.unlink(path)
+
+
 @contextmanager
 def temporary_file(folder: StrPath, *, mode: int = NEW_FILE) -> Iterator[BinaryIO]:
     """A new file in `folder`, open for writing; its path is its `name`.

@@ -393,6 +393,28 @@ class TestNeverInTheWay:
         holder.close()
 
 
+class TestLeftOver:
+    LEFT = ".refart-0123456789abcdef.tmp"
+
+    def left(self, folder: Path) -> Path:
+        (folder / "tmp").mkdir(parents=True)
+        (folder / "tmp" / self.LEFT).write_bytes(b"half")
+        return folder / "tmp" / self.LEFT
+
+    def test_what_a_killed_process_left_does_not_stay_beyond_the_bound(
+        self, downloads: Downloads, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        left = self.left(folder)
+        monkeypatch.setattr(cache_module, "LEFT_OVER_S", -60.0)
+        downloads.bring("a", b"bytes")
+        assert not left.exists()
+
+    def test_what_another_process_may_be_working_on_stays(self, downloads: Downloads, folder: Path) -> None:
+        left = self.left(folder)
+        downloads.bring("a", b"bytes")
+        assert left.exists()
+
+
 class TestManyAtOnce:
     @pytest.mark.parametrize("link", WAYS)
     def test_threads_that_bring_the_same_bytes(self, downloads: Downloads, folder: Path, link: Link) -> None:

@@ -88,7 +88,8 @@ class Root:
                 folder.mkdir()
             except FileExistsError:
                 self._check_real(folder)
-        self._remove_dead(folder)
+        if self._dead_before_s is not None:
+            files.remove_left_over(folder, self._dead_before_s)
         self._made.add(folder)
 
     def _check_real(self, folder: Path) -> None:
@@ -103,24 +104,6 @@ class Root:
                 f"{folder} is a file where the artifact has a folder: move it away or choose another root"
             )
 
-    def _remove_dead(self, folder: Path) -> None:
-        if self._dead_before_s is None:
-            return
-        with suppress(OSError), os.scandir(folder) as listing:
-            for name in [item.name for item in listing if files.is_temporary(item.name)]:
-                if self._is_dead(path := os.path.join(folder, name)):
-                    os.unlink(path)
-
-    def _is_dead(self, temporary: str) -> bool:
-        """Whether no process works on a temporary file."""
-        if self._dead_before_s is None:
-            return False
-        try:
-            # The time of the last write or link: what comes from the cache has an old modified time.
-            return os.lstat(temporary).st_ctime < self._dead_before_s
-        except FileNotFoundError:
-            return False
-
     def walk(self) -> Iterator[str]:
         """Relative paths of all files (and links) below the root, unsorted; links are not followed.
 
@@ -132,6 +115,9 @@ class Root:
             for name in names + links:
                 if not files.is_temporary(name) or self._is_dead(os.path.join(base, name)):
                     yield name if relative == "." else f"{relative}/{name}"
+
+    def _is_dead(self, temporary: str) -> bool:
+        return self._dead_before_s is not None and files.is_left_over(temporary, self._dead_before_s)
 
     def remove(self, path: str) -> None:
         """Remove one file that `walk` found; one that is gone, or that now lies outside, is left alone.
