@@ -483,8 +483,9 @@ class Artifact:
         names another version moves here. `latest` cannot be removed, only moved by logging.
         """
         row, context = self._logged(), self._logged_context()
-        aliases = [a for a in names.check_aliases(self.aliases) if a not in row.aliases]
-        gone_aliases = [a for a in row.aliases if a not in self.aliases]
+        wanted = names.check_aliases(self.aliases)
+        aliases = [a for a in wanted if a not in row.aliases]
+        gone_aliases = [a for a in row.aliases if a not in wanted]
         tags = names.check_tags(self.tags)
         metadata = names.check_metadata(self.metadata)
         ttl_s = _ttl_s(self.ttl)

@@ -54,7 +54,7 @@ class Workspace:
         nothing). Raises `CatalogError`, `StoreError`, `PermissionDeniedError`, `FormatError` (written by
         a newer refart), `InvalidInputError` (a URL of another kind, or a second store for one catalog).
         """
-        context = _open_context(os.fspath(url) if url is not None else None, store, create=create)
+        context = _open_context(_checked(os.fspath(url)) if url is not None else None, store, create=create)
         if reporter is not None:
             context = replace(context, local=replace(context.local, reporter=reporter))
         return cls(context)
@@ -128,17 +128,22 @@ class Workspace:
         if name is not None:
             project, name = names.parse_collection_ref(name, project or self._context.local.config.project)
         where = VersionFilter(
-            project=project, name=name, type=type, alias=alias, tag=tag, metadata=dict(metadata or {})
+            project=_project(project),
+            name=name,
+            type=type,
+            alias=alias,
+            tag=tag,
+            metadata=dict(metadata or {}),
         )
-        return list_versions(self._context, where, limit)
+        return list_versions(self._context, where, _limit(limit))
 
     def artifact_types(self, project: str | None = None) -> list[str]:
         """The artifact types in use, sorted."""
-        return sorted({row.type for row in self._context.catalog.collections(project)})
+        return sorted({row.type for row in self._context.catalog.collections(_project(project))})
 
     def collections(self, project: str | None = None, type: str | None = None) -> list[CollectionRow]:
         """Collections by project and name."""
-        return self._context.catalog.collections(project, type)
+        return self._context.catalog.collections(_project(project), type)
 
     def projects(self) -> list[str]:
         """The names of all projects, sorted."""
@@ -150,16 +155,28 @@ class Workspace:
 
     def runs(self, project: str | None = None, *, limit: int | None = None) -> list[RunRecord]:
         """Runs, newest first."""
-        return [RunRecord(self._context, row) for row in self._context.catalog.runs(project, limit=limit)]
+        rows = self._context.catalog.runs(_project(project), limit=_limit(limit))
+        return [RunRecord(self._context, row) for row in rows]
 
     def audit(
         self, project: str | None = None, subject: str | None = None, *, limit: int = 100
     ) -> list[AuditRow]:
         """Who changed what, newest first; `subject` is `project/name:v3`, or `project/name` for all its versions."""
-        return self._context.catalog.audit(project, subject, limit=limit)
+        _limit(limit)
+        return self._context.catalog.audit(_project(project), subject, limit=limit)
 
     def __repr__(self) -> str:
         return f"<Workspace {self.url}>"
+
+
+def _project(project: str | None) -> str | None:
+    return None if project is None else names.check_name(project, "project")
+
+
+def _limit(limit: int | None) -> int | None:
+    if limit is not None and limit < 1:
+        raise InvalidInputError(f"limit must be at least 1, or None for all, not {limit}")
+    return limit
 
 
 class Api(Workspace):
@@ -198,7 +215,7 @@ _lock = threading.Lock()
 def _shared_context(url: str | os.PathLike[str] | None) -> Context:
     """One open context per URL and process; settings of this machine are taken anew each time."""
     local = local_side()
-    key = os.fspath(url) if url is not None else local.config.workspace_url()
+    key = _checked(os.fspath(url)) if url is not None else local.config.workspace_url()
     if names.uri_scheme(key) is None:
         key = str(Path(key).expanduser().absolute())
     with _lock:
@@ -206,6 +223,14 @@ def _shared_context(url: str | os.PathLike[str] | None) -> Context:
         if context is None:
             context = _shared[key] = _open_context(key, None, create=True)
     return context if context.local is local else replace(context, local=local)
+
+
+def _checked(url: str) -> str:
+    if not url or "\0" in url:
+        raise InvalidInputError(
+            f"{url!r} names no workspace: give a folder ('.' for the current one) or postgresql://…"
+        )
+    return url
 
 
 def _forget(context: Context) -> None:

@@ -592,6 +592,14 @@ def test_a_link_is_a_version_of_another_collection(
         logged.link("cats")
 
 
+def test_a_deleted_version_cannot_be_linked(refart_workspace: Workspace, logged: Artifact) -> None:
+    """A link would be a live version of bytes that are free to go."""
+    logged.delete(delete_aliases=True)
+    with pytest.raises(ConflictError, match="cats:v0 was deleted"):
+        logged.link("registry/best-cats")
+    assert refart_workspace.collections("registry") == []
+
+
 def test_who_logged_and_who_used_it(refart_workspace: Workspace, logged: Artifact) -> None:
     with refart_workspace.init(name="reader") as run:
         run.use_artifact(logged)

@@ -352,3 +352,24 @@ def test_a_folder_that_must_not_be_made(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(PermissionDeniedError, match=r"cannot make the workspace .*: Permission denied"):
         Workspace.open(tmp_path / "w")
+
+
+@pytest.mark.parametrize("url", ["", "a\0b"])
+def test_an_empty_url_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for opened in (Workspace.open, Api, lambda url: refart.init(workspace=url)):
+        with pytest.raises(InvalidInputError, match="names no workspace"):
+            opened(url)
+    assert tree(tmp_path / "store") == {}
+    assert not (tmp_path / "catalog.sqlite").exists()
+
+
+def test_questions_that_cannot_be_meant_so(filled: Workspace) -> None:
+    for ask in (filled.artifacts, filled.runs, filled.audit):
+        with pytest.raises(InvalidInputError, match="limit must be at least 1"):
+            ask(limit=0)
+    for ask in (filled.artifact_types, filled.collections, filled.runs, filled.audit):
+        with pytest.raises(InvalidInputError, match="project 'team/vision' is not allowed"):
+            ask("team/vision")

@@ -151,9 +151,9 @@ def _local_path(path: str | os.PathLike[str], verb: str) -> Path:
         raise InvalidInputError(
             f"{verb} takes a path of this machine, not a {scheme}:// URI: add_reference points at what lies there"
         )
-    if "\0" in text:
+    if not text or "\0" in text:
         raise InvalidInputError(
-            f"{verb} takes a path of this machine, and {text[:200]!r} holds a NUL character"
+            f"{verb} takes a path of this machine, and {text[:200]!r} is none: it is empty or holds a NUL character"
         )
     return Path(os.path.expanduser(text))
 

@@ -155,8 +155,10 @@ def link(
 ) -> Committed:
     """Make a version of another collection that stands for `source`: the same manifest, no bytes.
 
-    Raises `ConflictError` where the target is the source's own collection or has another type.
+    Raises `ConflictError` where the source is deleted, or the target is its own collection or has another type.
     """
+    if source.deleted_at is not None:
+        raise ConflictError(f"{source.key} was deleted; a deleted version cannot be linked")
     if (project, name) == (source.key.project, source.key.name):
         raise ConflictError(f"{source.key} cannot be linked to its own collection; give it an alias instead")
     return context.catalog.commit(

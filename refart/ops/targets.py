@@ -146,6 +146,10 @@ def open_root(root: str | os.PathLike[str], *, create: bool = True, must_exist: 
     Raises `InvalidInputError` where it is a file or cannot be made, `NotFoundError` where it must exist and does not,
     `PermissionDeniedError` where that is not allowed.
     """
+    if not os.fspath(root) or "\0" in os.fspath(root):
+        raise InvalidInputError(
+            f"{os.fspath(root)!r} cannot be a download root: name a folder, '.' for the current one"
+        )
     folder = Path(root).expanduser().absolute()
     with _explained(folder):
         if folder.exists() and not folder.is_dir():

@@ -308,6 +308,14 @@ def test_a_file_is_added_under_its_own_or_another_name(local: Local, draft: Draf
     assert draft.local_path("pictures/b") == str(folder / "b.jpg")
 
 
+@pytest.mark.parametrize("path", ["", "a\0b"])
+@pytest.mark.parametrize("add", [add_file, add_dir])
+def test_an_empty_path_is_not_the_current_folder(local: Local, draft: Draft, add: Any, path: str) -> None:
+    with pytest.raises(InvalidInputError, match="is empty or holds a NUL character"):
+        add(local, draft, path)
+    assert len(draft) == 0
+
+
 def test_a_file_of_other_bytes_needs_overwrite(local: Local, draft: Draft, folder: Path) -> None:
     add_file(local, draft, folder / "a.csv", name="x")
     with pytest.raises(ConflictError, match="'x' is there already"):

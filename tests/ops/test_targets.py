@@ -100,6 +100,16 @@ def test_what_cannot_be_a_root(tmp_path: Path, name: str) -> None:
     assert tree(tmp_path) == {"file": b""}
 
 
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_an_empty_root_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As of an environment variable that is not set."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError, match="cannot be a download root"):
+        open_root(name)
+
+
 def test_a_root_that_must_exist(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="does not exist; download the version first"):
         open_root(tmp_path / "none", must_exist=True)
