@@ -357,8 +357,9 @@ class Artifact:
         same. What nothing could confirm is named in a warning of the logger `refart`.
 
         Raises `ReferenceChangedError`, `ReferenceMissingError`, `ChecksumError`, `PermissionDeniedError`,
-        `SourceError`, `StoreError`; `InvalidInputError` before anything is written where the paths cannot all be
-        files under one root. Files finished before an error stay, and are not fetched again.
+        `SourceError`, `StoreError`, `ConflictError` where a folder lies in the place of a file, or a file or symbolic
+        link in that of a folder; `InvalidInputError` before anything is written where the paths cannot all be files
+        under one root. Files finished before an error stay, and are not fetched again.
         """
         report = self.download_report(
             root,

@@ -372,7 +372,7 @@ def test_a_link_to_a_folder_outside_is_not_written_through(
     before = files_below(outside)
     (tmp_path / "root").mkdir()
     (tmp_path / "root/sub").symlink_to(outside)
-    with pytest.raises(InvalidInputError, match=r"root/sub is a symbolic link.*remove it or"):
+    with pytest.raises(ConflictError, match=r"root/sub is a symbolic link.*remove it or"):
         nested.download(tmp_path / "root")
     assert files_below(outside) == before
 
@@ -419,7 +419,7 @@ def test_pruning_removes_links_and_not_what_they_lead_to(
 def test_a_file_where_a_folder_is_needed_is_named_and_kept(nested: Artifact, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root/sub").write_text("mine")
-    with pytest.raises(InvalidInputError, match="root/sub is a file where the artifact has a folder"):
+    with pytest.raises(ConflictError, match="root/sub is a file where the artifact has a folder"):
         nested.download(tmp_path / "root")
     assert (tmp_path / "root/sub").read_text() == "mine"
 
@@ -427,7 +427,7 @@ def test_a_file_where_a_folder_is_needed_is_named_and_kept(nested: Artifact, tmp
 def test_a_folder_where_a_file_is_needed_is_named_and_kept(nested: Artifact, tmp_path: Path) -> None:
     (tmp_path / "root/file.txt").mkdir(parents=True)
     (tmp_path / "root/file.txt/mine").write_text("mine")
-    with pytest.raises(InvalidInputError, match=r"root/file\.txt is a folder where the artifact has a file"):
+    with pytest.raises(ConflictError, match=r"root/file\.txt is a folder where the artifact has a file"):
         nested.download(tmp_path / "root")
     assert (tmp_path / "root/file.txt/mine").read_text() == "mine"
     assert [name for name in files_below(tmp_path / "root") if ".refart-" in name] == []

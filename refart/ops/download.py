@@ -14,6 +14,7 @@ from refart.checksums import StreamHasher
 from refart.context import Context
 from refart.entries import Entry, Page, entries_of
 from refart.errors import (
+    ConflictError,
     InvalidInputError,
     PermissionDeniedError,
     RefartError,
@@ -174,7 +175,7 @@ class _Fetcher:
         except FileNotFoundError:
             return False
         if stat.S_ISDIR(found.st_mode):
-            raise InvalidInputError(
+            raise ConflictError(
                 f"{target} is a folder where the artifact has a file: move it away or choose another root"
             )
         if not stat.S_ISREG(found.st_mode):

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from refart import files
 from refart.entries import PAGE_ROWS, Page
-from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError
+from refart.errors import ConflictError, InvalidInputError, NotFoundError, PermissionDeniedError, RefartError
 
 MAX_COMPONENT_BYTES = 255  # NAME_MAX of the common file systems
 QUIET_S = 10.0
@@ -95,12 +95,12 @@ class Root:
     def _check_real(self, folder: Path) -> None:
         mode = folder.lstat().st_mode
         if stat_module.S_ISLNK(mode):
-            raise InvalidInputError(
+            raise ConflictError(
                 f"{folder} is a symbolic link; refart writes only to real folders below the root: remove it or"
                 " choose another root"
             )
         if not stat_module.S_ISDIR(mode):
-            raise InvalidInputError(
+            raise ConflictError(
                 f"{folder} is a file where the artifact has a folder: move it away or choose another root"
             )
 

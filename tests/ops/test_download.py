@@ -18,6 +18,7 @@ from refart.context import Context
 from refart.entries import Entry
 from refart.errors import (
     ChecksumError,
+    ConflictError,
     InvalidInputError,
     PermissionDeniedError,
     RefartError,
@@ -314,7 +315,7 @@ def test_foreign_files_stay(context: Context, objects: Objects, root: Path) -> N
 
 def test_a_folder_where_the_artifact_has_a_file(context: Context, objects: Objects, root: Path) -> None:
     write(root, {"a/mine.txt": b"mine"})
-    with pytest.raises(InvalidInputError, match="a folder where the artifact has a file"):
+    with pytest.raises(ConflictError, match="a folder where the artifact has a file"):
         download(context, pages_of(objects.put("a", b"x")), root)
     assert tree(root) == {"a/mine.txt": b"mine"}
     assert objects.fetched == []
@@ -322,7 +323,7 @@ def test_a_folder_where_the_artifact_has_a_file(context: Context, objects: Objec
 
 def test_a_file_where_the_artifact_has_a_folder(context: Context, objects: Objects, root: Path) -> None:
     write(root, {"a": b"mine"})
-    with pytest.raises(InvalidInputError, match="a file where the artifact has a folder"):
+    with pytest.raises(ConflictError, match="a file where the artifact has a folder"):
         download(context, pages_of(objects.put("a/b/c", b"x")), root)
     assert tree(root) == {"a": b"mine"}
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from refart.entries import Entry, page_of
-from refart.errors import InvalidInputError, NotFoundError
+from refart.errors import ConflictError, InvalidInputError, NotFoundError
 from refart.ops import targets
 from refart.ops.targets import Root, open_root
 from tests import strategies
@@ -140,14 +140,14 @@ def test_a_symbolic_link_on_the_way_is_refused(tmp_path: Path, link: str) -> Non
     (tmp_path / "root" / link).parent.mkdir(exist_ok=True)
     (tmp_path / "root" / link).symlink_to(outside)
     root = open_root(tmp_path / "root")
-    with pytest.raises(InvalidInputError, match="is a symbolic link"):
+    with pytest.raises(ConflictError, match="is a symbolic link"):
         root.make_parent(root.folder / "a/b/file")
     assert list(outside.iterdir()) == []
 
 
 def test_a_file_on_the_way_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"a": b"x"})
-    with pytest.raises(InvalidInputError, match="is a file where the artifact has a folder"):
+    with pytest.raises(ConflictError, match="is a file where the artifact has a folder"):
         open_root(tmp_path).make_parent(tmp_path / "a/b/c")
 
 
