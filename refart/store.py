@@ -294,12 +294,27 @@ class ObjectStore(Store):
     def __init__(self, url: str, storage_options: Mapping[str, Any]) -> None:
         self.url = url
         # A listing kept from earlier, or an instance shared with other code, would hide what others wrote.
-        options = {**storage_options, "use_listings_cache": False, "skip_instance_cache": True}
+        self._options = {**storage_options, "use_listings_cache": False, "skip_instance_cache": True}
+        self._opened_in, self._opened = os.getpid(), self._open_driver()
+
+    def _open_driver(self) -> tuple[Any, str]:
         try:
-            self._fs, root = fsspec.core.url_to_fs(url, **options)
+            fs, root = fsspec.core.url_to_fs(self.url, **self._options)
         except (ImportError, TypeError, ValueError) as error:
-            raise InvalidInputError(f"the store at {url} cannot be opened: {error}") from error
-        self._root = str(root).rstrip("/")
+            raise InvalidInputError(f"the store at {self.url} cannot be opened: {error}") from error
+        return fs, str(root).rstrip("/")
+
+    @property
+    def _fs(self) -> Any:
+        """The driver. A forked child opens its own: event loops and sockets are its parent's."""
+        if self._opened_in != os.getpid():  # two threads may open it twice, which does no harm
+            self._opened = self._open_driver()
+            self._opened_in = os.getpid()
+        return self._opened[0]
+
+    @property
+    def _root(self) -> str:
+        return self._opened[1]
 
     def open(self, kind: str, key: str) -> BinaryIO:
         name = _name(kind, key)

@@ -495,6 +495,20 @@ class TestBucket:
         put(bucket, tmp_path / "f", b"small")
         assert s3_requests.operations == ["PutObject"]
 
+    @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # it is what is tested
+    def test_a_forked_child_opens_its_own_driver(self, bucket: ObjectStore, tmp_path: Path) -> None:
+        """As a loader of training data does that reads entries in worker processes."""
+        put(bucket, tmp_path / "f", b"bytes")
+        key = key_of(b"bytes")
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if bucket.read("blobs", key) == b"bytes" else 1)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert bucket.read("blobs", key) == b"bytes"
+
     @pytest.mark.parametrize("size", [5, 3 << 20, (5 << 20) + 7], ids=["small", "large", "in parts"])
     def test_a_write_whose_answer_was_lost_has_landed(
         self,
