@@ -124,10 +124,10 @@ def _reject(page: Page, wrong: pa.Array, origin: str, column: str, why: str) -> 
 def hash_key(entry: Entry) -> str | None:
     """The key of bytes that were compared with the recorded hash: the hash itself, whatever object holds them.
 
-    None where no hash that refart can compute is recorded.
+    None where no hash is recorded by which bytes are known; a CRC is none, since many contents share one.
     """
     algo, _ = checksums.split(entry.content_id)
-    return entry.content_id if algo in checksums.COMPUTABLE else None
+    return entry.content_id if algo in checksums.IDENTIFYING else None
 
 
 def object_key(entry: Entry) -> str | None:
@@ -136,8 +136,7 @@ def object_key(entry: Entry) -> str | None:
     Its word speaks of one object, so URI and pin are part of the key. That holds for the `md5:` of an encrypted
     object too: its bytes have another MD5, and must not be taken for those of an object that has this one.
     """
-    algo, _ = checksums.split(entry.content_id)
-    if algo in (checksums.NONE, "stat") and entry.pin is None:
+    if checksums.is_weak(entry.content_id) and entry.pin is None:
         return None
     text = "\0".join((entry.content_id, str(entry.size), entry.uri or "", entry.pin or ""))
     return "object:" + hashlib.sha256(text.encode()).hexdigest()

@@ -628,7 +628,7 @@ class Endless:
     def __init__(self, options):
         pass
 
-    def scan(self, uri, *, identify=True, keep=None, on_page=None):
+    def scan(self, uri, *, identify="best", keep=None, on_page=None):
         def pages():
             for start in range(0, ROWS, PAGE):
                 # Not in the order of their paths, as some servers list them.

@@ -20,8 +20,9 @@ from refart.ops.patterns import Patterns, page_filter
 from refart.ops.stream import stream
 from refart.parallel import map_bounded, thread_pool
 from refart.progress import Task
+from refart.sources.base import Identify
 
-Checksum: TypeAlias = bool | Literal["sha256"]
+Checksum: TypeAlias = bool | Literal["sha256", "stored", "stat"]
 
 
 def add_reference(
@@ -47,7 +48,7 @@ def add_reference(
     keep = page_filter(include, exclude)
     with local.reporter.task(f"Listing {uri}", unit="objects") as task:
         source = local.sources.for_uri(uri)
-        scan = source.scan(uri, identify=checksum is not False, keep=keep, on_page=task.advance)
+        scan = source.scan(uri, identify=_identify(checksum), keep=keep, on_page=task.advance)
         found = _limited(scan.pages, uri, max_objects, allow_empty)
         pages = (_under(page, prefix, replace=scan.is_object) for page in found)
         if checksum == "sha256":
@@ -82,13 +83,19 @@ def add_references(
         return draft.add(pages)
 
 
+def _identify(checksum: Checksum) -> Identify:
+    if checksum == "stat":
+        return "stat"
+    return "best" if checksum else "none"
+
+
 def _one_object(local: Local, uri: str, checksum: Checksum) -> Page:
     """The page of the single object at `uri`: by one request, where it is the current object of a literal key."""
     source = local.sources.for_uri(uri)
     entry = source.stat(uri) if checksum is not False else None
     if entry is not None:
         return page_of([entry])
-    scan = source.scan(uri, identify=checksum is not False)
+    scan = source.scan(uri, identify=_identify(checksum))
     if scan.is_object:
         return next(scan.pages)
     if next(scan.pages, None) is None:

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from refart import checksums, files
 from refart.checksums import StreamHasher
@@ -22,7 +22,7 @@ from refart.errors import (
     StoreError,
 )
 from refart.ops import seen, targets
-from refart.ops.stream import Checked, stream
+from refart.ops.stream import COMPARED, Checked, Rung, stream
 from refart.parallel import map_bounded, thread_pool
 from refart.receipts import Receipt
 
@@ -50,6 +50,11 @@ class DownloadReport:
     """Paths of which nothing confirms the bytes: no hash, no pin, no ETag."""
     confirmed_by_server: int = 0
     """Files confirmed by pin or ETag only, since no hash of the bytes was recorded."""
+    weakly_confirmed: int = 0
+    """Files confirmed by a weak identity only: size and modified time, a weak ETag."""
+    checked_by: dict[str, int] = field(default_factory=dict)
+    """How many of `files` each rung confirmed (see `ops.stream.Rung`), strongest first. What was there or cached was
+    compared by its SHA-256."""
     removed: list[str] = field(default_factory=list)
     """Paths of files under the root that were no entries and were removed on request."""
 
@@ -93,6 +98,7 @@ def download(
                     receipts.append(outcome.receipt)
                 task.advance(1, size_bytes=outcome.moved_bytes)
             context.local.receipts.remember(receipts)
+    report.checked_by = {rung: n for rung in get_args(Rung) if (n := report.checked_by.get(rung))}
     return report
 
 
@@ -107,7 +113,7 @@ class _Outcome:
     path: str
     result: Literal["moved", "cached", "kept", "missing"]
     moved_bytes: int = 0
-    rung: str = "sha256"
+    rung: Rung = "sha256"
     receipt: Receipt | None = None
 
 
@@ -119,9 +125,13 @@ def _count(report: DownloadReport, outcome: _Outcome) -> None:
     report.moved_bytes += outcome.moved_bytes
     report.kept_files += outcome.result == "kept"
     report.cached_files += outcome.result == "cached"
+    counted = report.checked_by
+    counted[outcome.rung] = counted.get(outcome.rung, 0) + 1
     if outcome.rung == "unverified":
         report.unverified.append(outcome.path)
-    elif outcome.rung not in checksums.COMPUTABLE:
+    elif outcome.rung == "weak":
+        report.weakly_confirmed += 1
+    elif outcome.rung not in COMPARED:
         report.confirmed_by_server += 1
 
 
@@ -180,7 +190,7 @@ class _Fetcher:
             )
         if not stat.S_ISREG(found.st_mode):
             return False
-        if algo not in checksums.COMPUTABLE or (entry.size is not None and found.st_size != entry.size):
+        if algo not in checksums.IDENTIFYING or (entry.size is not None and found.st_size != entry.size):
             return False
         hasher = StreamHasher(*{"sha256", algo})
         with files.open_for_reading(target) as file:
@@ -204,7 +214,7 @@ class _Fetcher:
                 for chunk in chunks:
                     file.write(chunk)
             assert chunks.checked is not None
-            compared = chunks.checked.rung in checksums.COMPUTABLE
+            compared = chunks.checked.rung in checksums.IDENTIFYING
             seen.remember(self._cache, entry, chunks.checked.sha256, compared=compared)
             self._cache.place(temporary, chunks.checked.sha256, target, self._link)
         finally:
@@ -219,7 +229,7 @@ class _Fetcher:
         *,
         sha256: str | None = None,
         moved_bytes: int = 0,
-        rung: str = "sha256",
+        rung: Rung = "sha256",
     ) -> _Outcome:
         sha256 = sha256 or self.expected_sha256(entry)
         receipt = Receipt.of(target, sha256) if sha256 is not None else None

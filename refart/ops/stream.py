@@ -6,10 +6,10 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, NoReturn
+from typing import BinaryIO, Final, Literal, NoReturn, cast
 
 from refart import checksums
-from refart.checksums import StreamHasher
+from refart.checksums import MultipartHasher, StreamHasher
 from refart.context import Context, Local
 from refart.entries import Entry
 from refart.errors import ChecksumError, RefartError, ReferenceChangedError
@@ -17,8 +17,14 @@ from refart.parallel import check_stopped
 from refart.sources.base import Fetched, Opened
 from refart.store import Store
 
-Rung = Literal["sha256", "md5", "etag", "version", "generation", "unverified"]
-"""What confirmed the bytes, strongest first: a hash of them, the server's word for the same object, or nothing."""
+Rung = Literal[
+    "sha256", "md5", "crc64nvme", "crc32c", "multipart", "etag", "version", "generation", "weak", "unverified"
+]
+"""What confirmed the bytes, strongest first: a hash or CRC of them, a multipart ETag computed again, the server's word
+for the same object, a weak identity (size and modified time, a weak ETag), or nothing."""
+
+COMPARED: Final[frozenset[Rung]] = frozenset({"sha256", "md5", "crc64nvme", "crc32c", "multipart"})
+"""Rungs by which the bytes themselves were compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +59,17 @@ class Verifier:
     def __init__(self, entry: Entry, fetched: Fetched) -> None:
         self._entry, self._fetched = entry, fetched
         self._algo, _ = checksums.split(entry.content_id)
-        self._computes = self._algo in checksums.COMPUTABLE and (self._algo != "md5" or fetched.hash_is_plain)
+        self._computes = checksums.can_compute(self._algo) and (self._algo != "md5" or fetched.hash_is_plain)
         self._hasher = StreamHasher(*{"sha256", self._algo} if self._computes else {"sha256"})
+        self._parts = None if fetched.parts is None else MultipartHasher(fetched.parts.part_bytes)
+        self._parts_are_equal = False
         if entry.size is not None and fetched.size is not None and fetched.size != entry.size:
             self.fail("size", f"{entry.size:,} bytes", f"{fetched.size:,} bytes")
 
     def update(self, chunk: bytes) -> None:
         self._hasher.update(chunk)
+        if self._parts is not None:
+            self._parts.update(chunk)
 
     def finish(self) -> Checked:
         """The outcome. Raises `ChecksumError` or `ReferenceChangedError` where anything differs."""
@@ -68,15 +78,33 @@ class Verifier:
             self.fail("size", f"{entry.size:,} bytes", f"{found.size_bytes:,} bytes")
         if self._computes and found.content_id(self._algo) != entry.content_id:
             self.fail("content", entry.content_id, found.content_id(self._algo))
+        if not self._computes:
+            self._finish_unhashed()
         return Checked(found.content_id().removeprefix("sha256:"), found.size_bytes, self._rung())
 
+    def _finish_unhashed(self) -> None:
+        entry, fetched = self._entry, self._fetched
+        if self._parts is not None and fetched.parts is not None:
+            computed = self._parts.content_id()
+            self._parts_are_equal = computed == entry.content_id
+            if not self._parts_are_equal and fetched.parts.are_even():
+                self.fail("content", entry.content_id, computed)
+        if fetched.held == "current" and entry.content_id not in (checksums.NONE, fetched.content_id):
+            self.fail("content", entry.content_id, fetched.content_id)
+
     def _rung(self) -> Rung:
+        held, algo = self._fetched.held, self._algo
         if self._computes:
-            return "sha256" if self._algo == "sha256" else "md5"
-        if self._entry.content_id != checksums.NONE and self._fetched.content_id == self._entry.content_id:
+            return cast(Rung, algo)
+        if self._parts_are_equal:
+            return "multipart"
+        states_the_same = algo != checksums.NONE and self._fetched.content_id == self._entry.content_id
+        weak = checksums.is_weak(self._entry.content_id)
+        if states_the_same and not weak:
             return "etag"
-        held = self._fetched.held
-        return held if held in ("etag", "version", "generation") else "unverified"
+        if held in ("etag", "version", "generation"):
+            return held
+        return "weak" if states_the_same else "unverified"
 
     def fail(self, what: str, expected: str, found: str) -> NoReturn:
         """Raise the error that says who is to blame: the store, whoever wrote the object, or the way here."""

@@ -75,7 +75,7 @@ def _check(
     if entry.size is not None and file.stat().st_size != entry.size:
         return "modified", 0
     algo, _ = checksums.split(entry.content_id)
-    expected = entry.content_id if algo in checksums.COMPUTABLE else None
+    expected = entry.content_id if checksums.can_compute(algo) else None
     # An `md5:` that came from an encrypted object's ETag is no MD5; the sha256 seen at download is the better word.
     known = seen.sha256_of(context.local.cache, entry)
     if known is not None:

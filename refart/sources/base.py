@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, Protocol, TypeAlias
+from typing import BinaryIO, Literal, Protocol, TypeAlias, runtime_checkable
 
 from refart.entries import Entry, Page
 
@@ -17,9 +17,24 @@ Held = Literal["version", "generation", "etag", "current", "local"]
 """What the server enforced for a read: the exact version or generation, an unchanged ETag, or nothing
 (`current`: whatever lies there now; `local`: a file, hashed while it is read)."""
 
+Identify = Literal["best", "stat", "none"]
+"""How a scan identifies bytes: by the strongest content id at hand without a request for each object (files of
+this machine are read for it), by size and modified time (file systems only, reads nothing), or not at all."""
+
 
 Keep: TypeAlias = Callable[[Page], Page]
 """Chooses rows of a page, as include and exclude patterns do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """How an object was uploaded, where its ETag is the MD5 of the MD5s of its parts (`…-N`)."""
+
+    part_bytes: int
+    """Size of every part but the last, as the size of the first lets expect."""
+
+    are_even: Callable[[], bool]
+    """Asks for the size of each part: whether all are as expected. For where a comparison fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,9 @@ class Fetched:
 
     hash_is_plain: bool = True
     """False where an `md5:` id is known not to be the MD5 of the bytes (SSE-KMS, SSE-C)."""
+
+    parts: Parts | None = None
+    """Where the ETag of a multipart upload can be computed again; None where it cannot, or need not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +92,21 @@ class Source(Protocol):
         self,
         uri: str,
         *,
-        identify: bool = True,
+        identify: Identify = "best",
         keep: Keep | None = None,
         on_page: Callable[[int], None] | None = None,
     ) -> Scan:
         """List the object or prefix at `uri`.
 
-        `identify=False` records the content id `none` and reads no bytes to find one; pins are recorded all
+        `identify="none"` records the content id `none` and reads no bytes to find one; pins are recorded all
         the same. `keep` chooses rows of each page, before any byte is read to identify them. A prefix covers
         whole path components (`s3://b/data` never covers `data2/`). Folder markers are not entries, empty
         objects are. An empty prefix gives no pages; that is for the caller to judge. `on_page` is told the
         number of objects of each listed page (progress).
 
         Raises `NotFoundError` for a bucket or folder that does not exist, `PermissionDeniedError`,
-        `InvalidInputError` for a URI this source cannot read, `SourceError` otherwise.
+        `InvalidInputError` for a URI this source cannot read and for `identify="stat"` where it has no such
+        identity, `SourceError` otherwise.
         """
 
     def stat(self, uri: str) -> Entry | None:
@@ -97,8 +116,9 @@ class Source(Protocol):
         """Stream the bytes of a reference, pinned.
 
         The pin is tried first. If that generation is gone, the current object is used where it still has the
-        recorded content id, or where the recorded id is a hash of the bytes (`held="current"`: the caller
-        must then compare the hash). One request where the pin holds.
+        recorded content id, or where only its bytes can tell, because the recorded id is a hash and the server
+        states another (`held="current"`: the caller must then compare the hash). One request where the pin
+        holds.
 
         Raises `ReferenceChangedError` (entry, URI, expected, found), `ReferenceMissingError`,
         `PermissionDeniedError`, `SourceError`.
@@ -106,3 +126,14 @@ class Source(Protocol):
 
     def open(self, entry: Entry) -> Opened:
         """A seekable file of the bytes that `fetch` gives; ranged reads hold the same pin. Errors as `fetch`."""
+
+
+@runtime_checkable
+class ChecksumSource(Protocol):
+    """A source whose server keeps checksums that its listings do not tell."""
+
+    def checksum(self, entry: Entry) -> str | None:
+        """The content id of the strongest checksum that the server keeps of the whole object, by one request.
+
+        The pin of the entry holds. None where the server keeps none, or only one of parts. Errors as `fetch`.
+        """

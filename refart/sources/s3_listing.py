@@ -1,4 +1,4 @@
-"""Listing responses of S3, parsed from their bytes and turned into pages.
+"""Listing responses of S3, parsed from their bytes.
 
 botocore's own parser makes nested dictionaries, with a timestamp each, of a response: six times the CPU of taking
 four texts a key from the parsed tree (64 ms and 11 ms for 1,000 keys with versions), and it bounds every listing.
@@ -6,73 +6,26 @@ four texts a key from the parsed tree (64 ms and 11 ms for 1,000 keys with versi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
-import pyarrow as pa
-
-from refart import checksums, names
-from refart.entries import SCHEMA, Page
+from refart import checksums
 from refart.errors import SourceError
+from refart.sources.objects import Listed, Row
 
 NULL_VERSION: Final = "null"
 """The version id of writes made while versioning was off or suspended. It selects no write of its own: the
 next such write takes its place, so the ETag pins instead."""
 
 
-class Row(NamedTuple):
-    """One current object of a response."""
-
-    key: str
-    size: int
-    etag: str
-    version_id: str | None
-    """None where the response carries none, and for `null`."""
-
-
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """What one response of a listing says."""
-
-    rows: list[Row]
-    """The current objects in the order of the server; no old versions, no delete markers."""
-
-    last_key: str
-    """The greatest key in the response, old versions and delete markers included; `""` where it is empty."""
-
-    in_order: bool
-    """False where keys do not ascend in UTF-8 order (Cloudflare R2, directory buckets)."""
+class Response(Listed):
+    """One response, and how to go on."""
 
     following: dict[str, str] | None
     """The request parameters that continue the listing; None on its last response."""
-
-
-def objects_below(rows: Sequence[Row], base: str) -> list[Row]:
-    """The rows whose keys begin with `base`, without folder markers (a key that ends with `/`, 0 bytes)."""
-    return [row for row in rows if row.key.startswith(base) and (row.size or not row.key.endswith("/"))]
-
-
-def page_of(rows: Sequence[Row], root: str, base: str, *, identify: bool) -> Page:
-    """A page of these objects: `root` + key is the URI, the key without `base` becomes the path."""
-    cut = len(base)
-    keys, sizes, etags, version_ids = zip(*rows, strict=True)
-    content_ids = [content_id_of(etag) for etag in etags]
-    columns = (
-        [names.path_from_key(key[cut:]) for key in keys],
-        sizes,
-        content_ids if identify else [checksums.NONE] * len(keys),
-        [root + key for key in keys],
-        [
-            pin_of(version_id, content_id, identify=identify)
-            for version_id, content_id in zip(version_ids, content_ids, strict=True)
-        ],
-    )
-    return pa.RecordBatch.from_arrays(
-        [pa.array(column, f.type) for column, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
-    )
 
 
 def content_id_of(etag: str) -> str:
@@ -82,15 +35,13 @@ def content_id_of(etag: str) -> str:
     return checksums.from_etag(bare) if bare and '"' not in bare else checksums.NONE
 
 
-def pin_of(version_id: str | None, content_id: str, *, identify: bool) -> str | None:
-    """The pin of an object: its version id, else its ETag where the content id will not be that ETag."""
-    if version_id is not None:
-        return f"version:{version_id}"
-    etag = None if identify else checksums.etag_of(content_id)
-    return f"etag:{etag}" if etag else None
+def row_of(key: str, size: int, etag: str, version_id: str | None) -> Row:
+    """An object as S3 describes it; `null` is no version id."""
+    pin = None if version_id in (None, NULL_VERSION) else f"version:{version_id}"
+    return Row(key, size, content_id_of(etag), pin)
 
 
-def parse(body: bytes, what: str) -> Listed:
+def parse(body: bytes, what: str) -> Response:
     """Parse the answer to ListObjectsV2 or ListObjectVersions; `what` begins the message of an error.
 
     Raises `SourceError` for a body that is no such answer, is cut off, holds keys that are not UTF-8 or
@@ -106,7 +57,7 @@ def parse(body: bytes, what: str) -> Listed:
         ) from error
 
 
-def _listed(root: ElementTree.Element, *, raw_returns: bool) -> Listed:
+def _listed(root: ElementTree.Element, *, raw_returns: bool) -> Response:
     namespace, brace, kind = root.tag.rpartition("}")
     namespace += brace
     cut = len(namespace)
@@ -137,9 +88,7 @@ def _listed(root: ElementTree.Element, *, raw_returns: bool) -> Listed:
         key = key_of(texts["Key"])
         keys.append(key)
         if texts.get("IsLatest", "true") == "true":
-            version_id = texts.get("VersionId", NULL_VERSION)
-            size, etag = int(texts["Size"]), texts.get("ETag", "")
-            rows.append(Row(key, size, etag, None if version_id == NULL_VERSION else version_id))
+            rows.append(row_of(key, int(texts["Size"]), texts.get("ETag", ""), texts.get("VersionId")))
     following = None
     if head.get("IsTruncated") == "true":
         if token := head.get("NextContinuationToken"):
@@ -150,9 +99,10 @@ def _listed(root: ElementTree.Element, *, raw_returns: bool) -> Listed:
                 following["VersionIdMarker"] = version_marker
         else:
             raise ValueError("it is truncated, and has no token to continue with")
-    return Listed(
+    return Response(
         rows,
         last_key=max(keys + marked, default=""),
         in_order=keys == sorted(keys),  # by code point, which is the order of UTF-8
+        is_last=following is None,
         following=following,
     )

@@ -14,7 +14,7 @@ from refart import checksums
 from refart.context import Context
 from refart.entries import Entry, Page, page_of
 from refart.errors import ReferenceMissingError, SourceError
-from refart.sources.base import Fetched, Held, Opened
+from refart.sources.base import Fetched, Held, Opened, Parts
 
 
 def sha256(data: bytes) -> str:
@@ -62,6 +62,7 @@ class Objects:
         self.said = checksums.NONE
         """What the server says of the content, in the form of a content id."""
         self.hash_is_plain = True
+        self.parts: Parts | None = None
         self._lock = threading.Lock()
 
     def put(self, path: str, data: bytes, algo: str = "md5") -> Entry:
@@ -83,7 +84,8 @@ class Objects:
         data = self._bytes_of(entry)
         with self._lock:
             self.fetched.append(entry.path)
-        yield Fetched(self._chunks(entry, data), None, self.held, self.said, self.hash_is_plain)
+        chunks = self._chunks(entry, data)
+        yield Fetched(chunks, None, self.held, self.said, self.hash_is_plain, self.parts)
 
     def open(self, entry: Entry) -> Opened:
         return Opened(io.BytesIO(self._bytes_of(entry)), self.held, self.hash_is_plain)

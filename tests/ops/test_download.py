@@ -92,7 +92,11 @@ def test_every_entry_becomes_a_file(context: Context, mixed: list[Entry], root: 
     report = download(context, pages_of(*mixed), root)
     assert tree(root) == MIXED
     assert report == DownloadReport(
-        str(root), files=5, moved_bytes=sum(map(len, MIXED.values())), confirmed_by_server=1
+        str(root),
+        files=5,
+        moved_bytes=sum(map(len, MIXED.values())),
+        confirmed_by_server=1,
+        checked_by={"sha256": 2, "md5": 2, "version": 1},
     )
 
 

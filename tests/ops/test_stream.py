@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from hashlib import md5
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import given
 
 from refart import checksums
+from refart.checksums import StreamHasher
 from refart.context import Context
 from refart.entries import Entry
 from refart.errors import ChecksumError, NotFoundError, ReferenceChangedError, ReferenceMissingError
 from refart.ops.stream import Checked, VerifiedReader, open_entry, stream
-from refart.sources.base import Fetched, Held
+from refart.sources.base import Fetched, Held, Parts
 from tests.ops.support import Objects, content_id, managed, sha256
 
 DATA = b"sixteen bytes ok"
@@ -53,7 +55,10 @@ def test_a_managed_file_comes_from_the_store(context: Context) -> None:
         ("none", "none", "generation", "generation"),
         ("none", "none", "current", "unverified"),
         ("none", "none", "local", "unverified"),
-        ("crc32c:00000000", "crc32c:00000000", "current", "etag"),
+        ("generation:7", "generation:7", "current", "etag"),
+        ("etag:W/x", "etag:W/x", "current", "weak"),
+        ("stat:12", "stat:12", "local", "weak"),
+        ("stat:12", "stat:12", "etag", "etag"),
     ],
 )
 def test_without_a_hash_the_servers_word_is_told_apart_from_nothing(
@@ -62,6 +67,45 @@ def test_without_a_hash_the_servers_word_is_told_apart_from_nothing(
     objects.put("a", DATA)
     objects.said, objects.held = said, held
     assert streamed(context, entry(known))[1] == Checked(sha256(DATA), len(DATA), rung)
+
+
+@pytest.mark.parametrize(("known", "said"), [("etag:x", "etag:y"), ("etag:x", "none"), ("stat:1", "stat:2")])
+def test_what_lies_there_now_is_not_handed_over_for_what_was_recorded(
+    context: Context, objects: Objects, known: str, said: str
+) -> None:
+    objects.put("a", DATA)
+    objects.said, objects.held = said, "current"
+    with pytest.raises(ReferenceChangedError, match=f"expected content {known}, found {said}"):
+        streamed(context, entry(known))
+
+
+@pytest.mark.parametrize("algo", ["crc32c", "crc64nvme"])
+def test_a_crc_is_computed_and_compared(context: Context, objects: Objects, algo: str) -> None:
+    objects.put("a", DATA)
+    hasher = StreamHasher(algo)
+    hasher.update(DATA)
+    assert streamed(context, entry(hasher.content_id(algo)))[1].rung == algo
+    objects.put("a", DATA[:-1] + b"?")
+    with pytest.raises(ChecksumError):
+        streamed(context, entry(hasher.content_id(algo)))
+
+
+@pytest.mark.parametrize("part_bytes", [1, 3, len(DATA) - 1, len(DATA), len(DATA) + 1])
+def test_a_multipart_etag_is_computed_again(context: Context, objects: Objects, part_bytes: int) -> None:
+    parts = [DATA[n : n + part_bytes] for n in range(0, len(DATA), part_bytes)]
+    etag = md5(b"".join(md5(part).digest() for part in parts)).hexdigest()
+    known = entry(f"etag:{etag}-{len(parts)}")
+    objects.put("a", DATA)
+    objects.said, objects.held = known.content_id, "etag"
+    objects.parts = Parts(part_bytes, lambda: True)
+    assert streamed(context, known)[1].rung == "multipart"
+    objects.put("a", DATA[:-1] + b"?")
+    with pytest.raises(ChecksumError):
+        streamed(context, known)
+    objects.parts = Parts(
+        part_bytes, lambda: False
+    )  # uneven parts cannot be told from damage: the ETag vouches
+    assert streamed(context, known)[1].rung == "etag"
 
 
 def test_the_etag_of_an_encrypted_object_is_not_compared_as_an_md5(

@@ -1,6 +1,7 @@
 """What every source does: one behaviour suite, run for each source by subclassing `SourceSuite`.
 
-A subclass gives two fixtures, `source` and `place`, and declares what its kind of storage can do. A `Place`
+A subclass gives the fixtures `source` and `place` (and `stranger`, where its storage keeps strangers out), and declares
+what its kind of storage can do. What it cannot do is skipped with the reason declared here, never in silence. A `Place`
 writes and deletes objects without the code under test.
 """
 
@@ -8,13 +9,21 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pytest
 
 from refart import checksums, entries, names
 from refart.entries import Entry
-from refart.errors import NotFoundError, ReferenceChangedError, ReferenceMissingError
+from refart.errors import (
+    ChecksumError,
+    NotFoundError,
+    PermissionDeniedError,
+    ReferenceChangedError,
+    ReferenceMissingError,
+    SourceError,
+)
+from refart.ops.stream import Checked, Rung, VerifiedStream
 from refart.sources.base import Held, Source
 
 
@@ -29,7 +38,18 @@ class Place(Protocol):
     def delete(self, key: str) -> None: ...
 
 
-def listed(source: Source, uri: str, **options: bool) -> dict[str, Entry]:
+def uri_of(place: Place, key: str) -> str:
+    """The URI of an object; a place whose URIs do not carry keys as they are (HTTP) has a method of this name."""
+    own = getattr(place, "uri_of", None)
+    return own(key) if own is not None else f"{place.uri}/{key}"
+
+
+def put_many(place: Place, objects: dict[str, bytes]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(place.put, objects, objects.values()))
+
+
+def listed(source: Source, uri: str, **options: Any) -> dict[str, Entry]:
     """All entries of a scan by path; each page passes the gate that hostile pages are stopped at."""
     found = [
         entry
@@ -45,6 +65,15 @@ def read(source: Source, entry: Entry) -> bytes:
         return b"".join(fetched.chunks)
 
 
+def read_checked(source: Source, entry: Entry) -> tuple[bytes, Checked]:
+    """The bytes as a user gets them: compared with everything that is recorded about the entry."""
+    with source.fetch(entry) as fetched:
+        stream = VerifiedStream(entry, fetched)
+        data = b"".join(stream)
+    assert stream.checked is not None
+    return data, stream.checked
+
+
 class SourceSuite:
     """Subclass, set the attributes, give the fixtures."""
 
@@ -58,7 +87,19 @@ class SourceSuite:
     """An overwritten object is refused (False where it is read as it is, for the caller to hash)."""
 
     content_algo: ClassVar[str]
-    """The rung of the ladder that a scan with `identify=True` gives."""
+    """The rung of the ladder that a scan with `identify="best"` gives."""
+
+    rung: ClassVar[Rung]
+    """What confirms the bytes of a freshly listed entry."""
+
+    is_weak: ClassVar[bool] = False
+    """The identity of entries is weak: a change of the same size within the tick of a clock can go unnoticed."""
+
+    lists: ClassVar[bool] = True
+    """Prefixes can be listed (False: only single objects can be referenced)."""
+
+    many: ClassVar[int] = 2_500
+    """Objects of one large prefix."""
 
     missing_prefix_is_error: ClassVar[bool]
     """A folder that does not exist is a `NotFoundError` (an object store cannot tell it from an empty
@@ -81,6 +122,9 @@ class SourceSuite:
         "amp&lt;<>\"'",
         "한국어/ключ/ñ.txt",
         "emoji-😀",
+        "caf\u00e9 composed",
+        "cafe\u0301 decomposed",
+        "!#$&'()*+,;=@[]^`{|}~",
         "new\nline",
         "carriage\rreturn",
         "back\\slash",
@@ -99,11 +143,29 @@ class SourceSuite:
     def place(self) -> Place:
         raise NotImplementedError
 
+    @pytest.fixture
+    def stranger(self) -> Source | None:
+        """A source of the same place with credentials that are not let in; None where everybody is."""
+        return None
+
+    def only(self, source: Source, place: Place, key: str, **options: Any) -> Entry:
+        """The entry of one object, found by the prefix it lies in where there are prefixes."""
+        folder, _, name = key.rpartition("/")
+        if self.lists:
+            return listed(source, f"{place.uri}/{folder}", **options)[names.path_from_key(name)]
+        [entry] = listed(source, uri_of(place, key), **options).values()
+        return entry
+
+    def needs_listing(self) -> None:
+        if not self.lists:
+            pytest.skip("this kind of storage lists no prefixes")
+
     # -- scan
     # -------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("end", ["", "/"])
     def test_a_prefix_gives_every_object_below_it(self, source: Source, place: Place, end: str) -> None:
+        self.needs_listing()
         place.put("data/a.txt", b"alpha")
         place.put("data/sub/b.txt", b"beta!!")
         found = listed(source, f"{place.uri}/data{end}")
@@ -112,24 +174,28 @@ class SourceSuite:
         assert not source.scan(f"{place.uri}/data{end}").is_object
 
     def test_the_whole_place_is_a_prefix_too(self, source: Source, place: Place) -> None:
+        self.needs_listing()
         place.put("a", b"1")
         place.put("b/c", b"22")
         assert listed(source, place.uri).keys() == listed(source, place.uri + "/").keys() == {"a", "b/c"}
 
     def test_a_single_object_has_its_base_name_as_path(self, source: Source, place: Place) -> None:
         place.put("data/sub/b.txt", b"beta")
-        assert source.scan(f"{place.uri}/data/sub/b.txt").is_object
-        [entry] = listed(source, f"{place.uri}/data/sub/b.txt").values()
-        assert (entry.path, entry.size, entry.uri) == ("b.txt", 4, f"{place.uri}/data/sub/b.txt")
+        uri = uri_of(place, "data/sub/b.txt")
+        assert source.scan(uri).is_object
+        [entry] = listed(source, uri).values()
+        assert (entry.path, entry.size, entry.uri) == ("b.txt", 4, uri)
 
     def test_a_prefix_is_whole_path_components(self, source: Source, place: Place) -> None:
         """PITFALLS 2: siblings that begin alike (`data2/`, `data.csv`, `data-x/`) are not below `data`."""
+        self.needs_listing()
         for key in ("data/x", "data2/x", "data.csv", "data-old/x", "dat/x"):
             place.put(key, b"x")
         assert listed(source, f"{place.uri}/data").keys() == {"x"}
         assert source.scan(f"{place.uri}/data.csv").is_object
 
     def test_an_object_is_found_beside_longer_names(self, source: Source, place: Place) -> None:
+        self.needs_listing()
         for key in ("k", "k.bak", "k2", "k-/x"):
             place.put(key, key.encode())
         assert listed(source, f"{place.uri}/k").keys() == {"k"}
@@ -138,10 +204,10 @@ class SourceSuite:
         """PITFALLS 3: zero-byte objects are not dropped from prefixes."""
         place.put("data/empty", b"")
         place.put("data/full", b"x")
-        found = listed(source, f"{place.uri}/data")
-        assert found["empty"].size == 0
-        assert read(source, found["empty"]) == b""
-        assert listed(source, f"{place.uri}/data/empty").keys() == {"empty"}
+        empty = self.only(source, place, "data/empty")
+        assert empty.size == 0
+        assert read(source, empty) == b""
+        assert listed(source, uri_of(place, "data/empty")).keys() == {"empty"}
 
     def test_folder_markers_are_not_entries(self, source: Source, place: Place) -> None:
         if not self.has_folder_markers:
@@ -158,6 +224,7 @@ class SourceSuite:
         assert listed(source, f"{place.uri}/data") == listed(source, f"{place.uri}/data/") == {}
 
     def test_a_prefix_that_matches_nothing(self, source: Source, place: Place) -> None:
+        self.needs_listing()
         place.put("data/x", b"x")
         if self.missing_prefix_is_error:
             with pytest.raises(NotFoundError, match="nothing-here"):
@@ -170,10 +237,17 @@ class SourceSuite:
         """PITFALLS 11: URIs are opaque; nothing in a key is an escape, a query or a fragment."""
         for key in self.odd_keys:
             place.put(f"odd/{key}", key.encode())
-        found = listed(source, f"{place.uri}/odd")
-        assert {entry.uri for entry in found.values()} == {f"{place.uri}/odd/{key}" for key in self.odd_keys}
-        for key in self.odd_keys:
-            entry = found[names.path_from_key(key)]
+        uris = {uri_of(place, f"odd/{key}"): key for key in self.odd_keys}
+        assert len(uris) == len(self.odd_keys)
+        if self.lists:
+            entries = list(listed(source, f"{place.uri}/odd").values())
+        else:
+            entries = [entry for uri in uris for entry in listed(source, uri).values()]
+        assert {entry.uri for entry in entries} == uris.keys()
+        for entry in entries:
+            key = uris[entry.uri or ""]
+            if self.lists:
+                assert entry.path == names.path_from_key(key)
             assert read(source, entry) == key.encode()
             current = source.stat(entry.uri or "")
             assert current is not None
@@ -188,25 +262,39 @@ class SourceSuite:
     )
     def test_an_odd_key_alone_is_an_object(self, source: Source, place: Place, key: str) -> None:
         place.put(f"odd/{key}", b"odd")
-        [entry] = listed(source, f"{place.uri}/odd/{key}").values()
-        assert (entry.path, entry.uri) == (key, f"{place.uri}/odd/{key}")
+        uri = uri_of(place, f"odd/{key}")
+        [entry] = listed(source, uri).values()
+        assert entry.uri == uri
+        if self.lists:
+            assert entry.path == key
+
+    def test_a_large_prefix_is_listed_whole(self, source: Source, place: Place) -> None:
+        self.needs_listing()
+        put_many(place, {f"many/{n:05d}": b"%d" % n for n in range(self.many)})
+        place.put("many2/x", b"x")
+        found = listed(source, f"{place.uri}/many")
+        assert found.keys() == {f"{n:05d}" for n in range(self.many)}
+        assert sum(entry.size or 0 for entry in found.values()) == sum(len(str(n)) for n in range(self.many))
 
     def test_identity_follows_the_bytes(self, source: Source, place: Place) -> None:
         place.put("d/a", b"same")
         place.put("d/b", b"same")
         place.put("d/c", b"else")
-        ids = {path: entry.content_id for path, entry in listed(source, f"{place.uri}/d").items()}
+        ids = {name: self.only(source, place, f"d/{name}").content_id for name in "abc"}
         assert {checksums.split(value)[0] for value in ids.values()} == {self.content_algo}
-        assert ids["a"] == ids["b"] != ids["c"]
+        assert {checksums.is_weak(value) for value in ids.values()} == {self.is_weak}
+        if self.content_algo in checksums.IDENTIFYING | checksums.CRCS:
+            assert ids["a"] == ids["b"] != ids["c"]
 
     def test_without_identity_an_entry_can_still_be_read(self, source: Source, place: Place) -> None:
         """PITFALLS 12: `checksum=False` references can be downloaded."""
         place.put("d/a", b"bytes")
-        [entry] = listed(source, f"{place.uri}/d", identify=False).values()
+        entry = self.only(source, place, "d/a", identify="none")
         assert entry.content_id == checksums.NONE
         assert read(source, entry) == b"bytes"
 
     def test_progress_counts_every_object_once(self, source: Source, place: Place) -> None:
+        self.needs_listing()
         for n in range(7):
             place.put(f"d/{n}", b"x")
         counts: list[int] = []
@@ -218,20 +306,57 @@ class SourceSuite:
 
     def test_stat_says_what_scan_says(self, source: Source, place: Place) -> None:
         place.put("d/a", b"bytes")
-        [entry] = listed(source, f"{place.uri}/d").values()
-        assert source.stat(f"{place.uri}/d/a") == entry
+        assert source.stat(uri_of(place, "d/a")) == self.only(source, place, "d/a")
 
     def test_stat_of_nothing_is_none(self, source: Source, place: Place) -> None:
         place.put("d/a", b"bytes")
-        assert source.stat(f"{place.uri}/d/b") is None
+        assert source.stat(uri_of(place, "d/b")) is None
+
+    # -- denied
+    # -----------------------------------------------------------------------------------------------
+
+    def test_a_stranger_is_told_that_access_is_denied(
+        self, source: Source, place: Place, stranger: Source | None
+    ) -> None:
+        if stranger is None:
+            pytest.skip("this storage lets everybody in")
+        entry = self.logged(source, place)
+        uri = entry.uri or ""
+        for attempt in (
+            lambda: listed(stranger, uri),
+            lambda: stranger.stat(uri),
+            lambda: read(stranger, entry),
+        ):
+            with pytest.raises(PermissionDeniedError) as error:
+                attempt()
+            assert uri in str(error.value)
 
     # -- fetch
     # ------------------------------------------------------------------------------------------------
 
     def logged(self, source: Source, place: Place, data: bytes = b"logged") -> Entry:
         place.put("d/a", data)
-        [entry] = listed(source, f"{place.uri}/d").values()
-        return entry
+        return self.only(source, place, "d/a")
+
+    def test_bytes_are_checked_by_the_strongest_rung(self, source: Source, place: Place) -> None:
+        entry = self.logged(source, place)
+        data, checked = read_checked(source, entry)
+        assert (data, checked.size_bytes, checked.rung) == (b"logged", 6, self.rung)
+
+    def test_an_object_overwritten_while_it_is_downloaded(self, source: Source, place: Place) -> None:
+        """The logged bytes or an error: never a mix, never the new bytes under the old name."""
+        old, new = b"o" * 20_000_000, b"n" * 20_000_000
+        entry = self.logged(source, place, old)
+        with source.fetch(entry) as fetched:
+            stream = VerifiedStream(entry, fetched)
+            seen = []
+            with suppress(ReferenceChangedError, ChecksumError, SourceError):
+                for number, chunk in enumerate(stream):
+                    if number == 0:
+                        place.put("d/a", new)
+                    seen.append(chunk)
+                assert b"".join(seen) == old
+                assert stream.checked is not None
 
     def test_fetch_streams_what_was_listed(self, source: Source, place: Place) -> None:
         data = bytes(range(256)) * 12_000  # 3 MB, several chunks
@@ -271,6 +396,8 @@ class SourceSuite:
             with source.fetch(entry) as fetched:
                 assert fetched.held in ("local", "current")
                 assert b"".join(fetched.chunks) == b"newer!"
+            with pytest.raises(ReferenceChangedError):
+                read_checked(source, entry)
 
     def test_the_same_bytes_written_again_are_still_the_entry(self, source: Source, place: Place) -> None:
         """PITFALLS 9."""
@@ -294,7 +421,7 @@ class SourceSuite:
     def test_many_threads_share_one_source(self, source: Source, place: Place) -> None:
         for n in range(24):
             place.put(f"d/{n}", b"%d" % n * 100)
-        found = listed(source, f"{place.uri}/d")
+        found = {str(n): self.only(source, place, f"d/{n}") for n in range(24)}
         with ThreadPoolExecutor(8) as pool:
             read_back = dict(zip(found, pool.map(lambda e: read(source, e), found.values()), strict=True))
         assert read_back == {str(n): b"%d" % n * 100 for n in range(24)}

@@ -25,9 +25,9 @@ from refart.errors import (
     ReferenceChangedError,
     SourceError,
 )
+from refart.sources.pinned import RESUMES
 from refart.sources.s3 import S3Source
 from refart.sources.s3_client import translated
-from refart.sources.s3_reading import RESUMES
 from refart.testing import Lake, S3Server
 from tests.faults import FaultProxy, s3_error
 from tests.sources.suite import listed, read

@@ -11,10 +11,10 @@ from botocore.session import Session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refart import entries, names
 from refart.errors import SourceError
+from refart.sources.objects import Row
 from refart.sources.s3 import split
-from refart.sources.s3_listing import Row, content_id_of, objects_below, page_of, parse
+from refart.sources.s3_listing import content_id_of, parse, row_of
 
 LIST_VERSIONS = Session().get_service_model("s3").operation_model("ListObjectVersions")
 ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
@@ -25,15 +25,15 @@ sizes = st.integers(0, 5 << 40)
 version_ids = st.one_of(
     st.none(), st.from_regex(r"[A-Za-z0-9._]{1,32}", fullmatch=True).filter(lambda v: v != "null")
 )
-rows = st.lists(st.builds(Row, keys, sizes, st.just(ETAG), version_ids), max_size=20)
+rows = st.lists(st.builds(row_of, keys, sizes, st.just(ETAG), version_ids), max_size=20)
 
 
 def versions_xml(rows: list[Row], *, namespace: str = NAMESPACE, encode: str = "plus") -> bytes:
     encoding = {"plus": lambda key: quote_plus(key, safe="/"), "percent": quote, "none": escape}[encode]
     body = "".join(
-        f"<Version><Key>{encoding(row.key)}</Key><VersionId>{row.version_id or 'null'}</VersionId>"
+        f"<Version><Key>{encoding(row.key)}</Key><VersionId>{(row.pin or 'version:null')[8:]}</VersionId>"
         f"<IsLatest>true</IsLatest><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
-        f"<ETag>{escape(row.etag, {chr(34): '&quot;'})}</ETag><Size>{row.size}</Size>"
+        f"<ETag>{escape(ETAG, {chr(34): '&quot;'})}</ETag><Size>{row.size}</Size>"
         "<Owner><ID>o</ID><DisplayName>n</DisplayName></Owner><StorageClass>STANDARD</StorageClass></Version>"
         for row in rows
     )
@@ -47,6 +47,7 @@ class TestParse:
         listed = parse(versions_xml(rows, namespace=namespace, encode=encode), "test")
         assert listed.rows == rows
         assert listed.following is None
+        assert listed.is_last
         assert listed.last_key == max((row.key for row in rows), default="")
         assert listed.in_order == (
             sorted(row.key.encode() for row in rows) == [row.key.encode() for row in rows]
@@ -57,7 +58,7 @@ class TestParse:
         body = versions_xml(rows)
         response = {"body": body, "headers": {}, "status_code": 200}
         parsed = parsers.create_parser("rest-xml").parse(response, LIST_VERSIONS.output_shape)
-        mine = [(quote_plus(row.key, safe="/"), row.size, row.etag) for row in parse(body, "test").rows]
+        mine = [(quote_plus(row.key, safe="/"), row.size, ETAG) for row in parse(body, "test").rows]
         assert mine == [(v["Key"], v["Size"], v["ETag"]) for v in parsed.get("Versions", [])]
 
     def test_old_versions_and_delete_markers_are_no_rows(self) -> None:
@@ -69,7 +70,7 @@ class TestParse:
             <DeleteMarker><Key>c</Key><VersionId>5</VersionId><IsLatest>true</IsLatest></DeleteMarker>
         </ListVersionsResult>"""
         listed = parse(body, "test")
-        assert listed.rows == [Row("a", 1, "", "2")]
+        assert listed.rows == [row_of("a", 1, "", "2")]
         assert listed.last_key == "c"
 
     def test_where_it_goes_on(self) -> None:
@@ -130,56 +131,16 @@ class TestParse:
         assert error.value.transient
 
 
-class TestPages:
-    @given(st.lists(keys, min_size=1, max_size=20, unique=True), keys, st.booleans())
-    def test_the_uri_gives_the_key_back_and_the_path_is_acceptable(
-        self, below: list[str], prefix: str, identify: bool
-    ) -> None:
-        base = f"{prefix}/"
-        page = page_of(
-            [Row(base + key, 1, ETAG, None) for key in below], "s3://bucket/", base, identify=identify
-        )
-        entries.check_page(page, "test")
-        for key, entry in zip(below, entries.entries_of(page), strict=True):
-            assert split(entry.uri or "") == ("s3://bucket/", "bucket", base + key)
-            assert entry.path == names.path_from_key(key)
+def test_what_pins() -> None:
+    md5 = ETAG.strip('"')
+    assert row_of("k", 1, ETAG, "v1") == Row("k", 1, f"md5:{md5}", "version:v1")
+    assert row_of("k", 1, ETAG, None) == row_of("k", 1, ETAG, "null") == Row("k", 1, f"md5:{md5}", None)
+    assert row_of("k", 1, '"abc-2"', None) == Row("k", 1, "etag:abc-2", None)
+    assert row_of("k", 1, "", None) == Row("k", 1, "none", None)
 
-    def test_what_pins(self) -> None:
-        md5 = ETAG.strip('"')
 
-        def entry(row: Row, identify: bool) -> tuple[str, str | None]:
-            [found] = entries.entries_of(page_of([row], "s3://b/", "", identify=identify))
-            return found.content_id, found.pin
-
-        versioned, plain, multipart, bare = (
-            Row("k", 1, ETAG, "v1"),
-            Row("k", 1, ETAG, None),
-            Row("k", 1, '"abc-2"', None),
-            Row("k", 1, "", None),
-        )
-        assert entry(versioned, True) == (f"md5:{md5}", "version:v1")
-        assert entry(versioned, False) == ("none", "version:v1")
-        assert entry(plain, True) == (f"md5:{md5}", None)
-        assert entry(plain, False) == ("none", f"etag:{md5}")
-        assert entry(multipart, True) == ("etag:abc-2", None)
-        assert entry(multipart, False) == ("none", "etag:abc-2")
-        assert entry(bare, True) == ("none", None)
-
-    def test_a_weak_etag_says_nothing_about_bytes(self) -> None:
-        assert content_id_of('W/"abc"') == "none"
-
-    @given(st.lists(keys, max_size=20), keys)
-    def test_below_is_whole_components_without_markers(self, below: list[str], prefix: str) -> None:
-        base = f"{prefix}/"
-        candidates = [
-            Row(key, 0, ETAG, None) for key in [prefix, base, f"{base}sub/", f"{prefix}2/x", *below]
-        ]
-        candidates += [Row(base + key, 1, ETAG, None) for key in below]
-        found = [row.key for row in objects_below(candidates, base)]
-        assert found == [
-            row.key for row in candidates if row.key.startswith(base) and (row.size or row.key[-1] != "/")
-        ]
-        assert {base, f"{base}sub/", f"{prefix}2/x"}.isdisjoint(found) or prefix in "".join(below)
+def test_a_weak_etag_says_nothing_about_bytes() -> None:
+    assert content_id_of('W/"abc"') == "none"
 
 
 @given(st.from_regex(r"[a-z0-9.-]{3,20}", fullmatch=True), keys)

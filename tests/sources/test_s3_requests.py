@@ -219,7 +219,7 @@ class TestVersions:
 
     def test_a_purged_object(self, source: S3Source, versioned_lake: Lake) -> None:
         old = versioned_lake.put("k", b"logged")
-        entry = only(listed(source, f"{versioned_lake.uri}/k", identify=False))
+        entry = only(listed(source, f"{versioned_lake.uri}/k", identify="none"))
         versioned_lake.delete("k", old)
         with pytest.raises(ReferenceMissingError, match="'k'"):
             read(source, entry)
@@ -249,7 +249,7 @@ class TestHeld:
     def test_a_recorded_etag_pin_holds_beside_a_sha256(
         self, source: S3Source, unversioned_lake: Lake
     ) -> None:
-        [etag_entry] = listed(source, f"{unversioned_lake.uri}/README.txt", identify=False).values()
+        [etag_entry] = listed(source, f"{unversioned_lake.uri}/README.txt", identify="none").values()
         entry = Entry("README.txt", etag_entry.size, SHA256, etag_entry.uri, etag_entry.pin)
         with source.fetch(entry) as fetched:
             assert fetched.held == "etag"
