@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from refart import files
-from refart import store as store_module
+from refart.store import objects as store_module
 from refart.errors import (
     ConflictError,
     FormatError,
