@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Final, Protocol
 
@@ -18,7 +18,9 @@ from refart.entries import Page
 from refart.errors import FormatError, InvalidInputError
 from refart.manifest.canonical import is_cut, root_digest
 
-FORMAT: Final = "refart.manifest/1"
+FORMATS: Final = ("refart.manifest/1", "refart.manifest/2")
+"""By which readers know the fields. The second states the weak entries of each shard, which the first does not know."""
+
 MAX_COUNT: Final = (1 << 63) - 1
 """The largest number of rows or bytes an index can state: what a catalog's 64-bit columns hold."""
 
@@ -56,6 +58,8 @@ class ShardInfo:
     """Sum of the known sizes of the entries."""
     referenced_bytes: int
     managed_bytes: int
+    weak_rows: int | None = None
+    """Entries with a weak identity (`checksums.is_weak`); None in an index of the first format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,13 @@ class ManifestIndex:
     """All shards of one version in the order of their paths. Digests and totals follow from them."""
 
     shards: tuple[ShardInfo, ...]
+    read_as: str | None = field(default=None, compare=False)
+    """The format it was read in; None for a new one, which has the last format that its shards allow."""
+
+    @cached_property
+    def format(self) -> str:
+        """The tag by which readers know the fields: the first where a shard does not know its weak entries."""
+        return self.read_as or FORMATS[None not in (shard.weak_rows for shard in self.shards)]
 
     @cached_property
     def content_digest(self) -> str:
@@ -101,22 +112,30 @@ class ManifestIndex:
         return sum(shard.managed_bytes for shard in self.shards)
 
     @cached_property
+    def weak_count(self) -> int | None:
+        """Entries with a weak identity; None in the first format."""
+        return None if self.format == FORMATS[0] else sum(shard.weak_rows or 0 for shard in self.shards)
+
+    @cached_property
     def address(self) -> str:
         """Hex SHA-256 of `to_json()`: the key of the index in the store."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
     def to_json(self) -> bytes:
         """The canonical bytes: UTF-8, sorted keys, no spaces."""
+        knows_weak = self.weak_count is not None
         document = {
-            "format": FORMAT,
+            "format": self.format,
             "content_digest": self.content_digest,
             "manifest_digest": self.manifest_digest,
             "entry_count": self.entry_count,
             "size_bytes": self.size_bytes,
             "referenced_bytes": self.referenced_bytes,
             "managed_bytes": self.managed_bytes,
-            "shards": [asdict(shard) for shard in self.shards],
+            "shards": [_fields_of(shard, knows_weak=knows_weak) for shard in self.shards],
         }
+        if knows_weak:
+            document["weak_count"] = self.weak_count
         return json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
@@ -131,11 +150,13 @@ class ManifestIndex:
             document = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise FormatError(f"the manifest index is not JSON: {error}") from None
-        _check_format(document)
+        tag = _check_format(document)
         rows = document.get("shards")
         if not isinstance(rows, list):
             raise FormatError("the manifest index has no list of shards")
-        index = cls(tuple(_shard_of(row, number) for number, row in enumerate(rows)))
+        knows_weak = tag != FORMATS[0]
+        shards = (_shard_of(row, number, knows_weak=knows_weak) for number, row in enumerate(rows))
+        index = cls(tuple(shards), read_as=tag)
         _check_order(index.shards)
         # One comparison covers totals, roots, unknown or repeated fields and the spelling of every value.
         if index.to_json() != data:
@@ -146,30 +167,40 @@ class ManifestIndex:
         return index
 
 
-def _check_format(document: Any) -> None:
+def _fields_of(shard: ShardInfo, *, knows_weak: bool) -> dict[str, Any]:
+    row = asdict(shard)
+    if not knows_weak:
+        del row["weak_rows"]
+    return row
+
+
+def _check_format(document: Any) -> str:
     tag = document.get("format") if isinstance(document, dict) else None
     match = _FORMAT_TAG.match(tag) if isinstance(tag, str) else None
     if match is None:
         raise FormatError(
-            f"this is not a manifest index: expected the format {FORMAT!r}, found {str(tag)[:100]!r}"
+            f"this is not a manifest index: expected the format {FORMATS[-1]!r}, found {str(tag)[:100]!r}"
         )
-    if tag != FORMAT:
+    if tag not in FORMATS:
         raise FormatError(
-            f"the manifest was written by a newer refart (format {tag}, this one reads {FORMAT}):"
+            f"the manifest was written by a newer refart (format {tag}, this one reads {FORMATS[-1]}):"
             " upgrade refart"
         )
+    return str(tag)
 
 
-_SHARD_FIELDS = {field.name: field.type for field in fields(ShardInfo)}  # the types as they are spelled above
+_SHARD_FIELDS = {known.name: known.type for known in fields(ShardInfo)}  # the types as they are spelled above
+_FIRST_FIELDS = {name: kind for name, kind in _SHARD_FIELDS.items() if name != "weak_rows"}
 
 
-def _shard_of(row: Any, number: int) -> ShardInfo:
+def _shard_of(row: Any, number: int, *, knows_weak: bool) -> ShardInfo:
     where = f"shard {number} of the manifest index"
-    if not isinstance(row, dict) or row.keys() != _SHARD_FIELDS.keys():
-        raise FormatError(f"{where}: expected the fields {', '.join(sorted(_SHARD_FIELDS))}")
-    for name, kind in _SHARD_FIELDS.items():
+    expected = _SHARD_FIELDS if knows_weak else _FIRST_FIELDS
+    if not isinstance(row, dict) or row.keys() != expected.keys():
+        raise FormatError(f"{where}: expected the fields {', '.join(sorted(expected))}")
+    for name, kind in expected.items():
         value = row[name]
-        if kind == "int":
+        if kind != "str":
             if type(value) is not int or not 0 <= value <= MAX_COUNT:
                 raise FormatError(f"{where}: {name} must be a whole number, found {str(value)[:100]}")
         elif name.endswith("_path"):
@@ -184,6 +215,8 @@ def _shard_of(row: Any, number: int) -> ShardInfo:
         raise FormatError(f"{where}: {shard.rows:,} rows cannot reach from the first path to the last")
     if shard.size_bytes != shard.referenced_bytes + shard.managed_bytes:
         raise FormatError(f"{where}: size_bytes is not the sum of referenced_bytes and managed_bytes")
+    if (shard.weak_rows or 0) > shard.rows:
+        raise FormatError(f"{where}: {shard.weak_rows:,} of {shard.rows:,} rows cannot be weak")
     return shard
 
 

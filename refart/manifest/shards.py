@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from refart import checksums
 from refart.entries import PAGE_ROWS, SCHEMA, Page, check_page
 from refart.errors import FormatError, InvalidInputError, NotFoundError, StoreError
 from refart.manifest.canonical import RowDigest
@@ -78,7 +79,7 @@ class ShardTally:
     def __init__(self) -> None:
         self._digest = RowDigest()
         self._first_path = self._last_path = ""
-        self._rows = self._size_bytes = self._managed_bytes = 0
+        self._rows = self._size_bytes = self._managed_bytes = self._weak_rows = 0
 
     def update(self, page: Page) -> None:
         """Append a page that is not empty."""
@@ -89,6 +90,8 @@ class ShardTally:
         self._rows += page.num_rows
         self._size_bytes += exact_sum(page["size"])
         self._managed_bytes += exact_sum(page["size"].filter(page["uri"].is_null()))
+        weak = pc.match_substring_regex(page["content_id"], checksums.WEAK_PATTERN)
+        self._weak_rows += pc.sum(weak, min_count=0).as_py()
 
     def info(self, file_bytes: int) -> ShardInfo:
         """The shard of all rows so far."""
@@ -103,6 +106,7 @@ class ShardTally:
             size_bytes=self._size_bytes,
             referenced_bytes=self._size_bytes - self._managed_bytes,
             managed_bytes=self._managed_bytes,
+            weak_rows=self._weak_rows,
         )
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 
 from refart.entries import SCHEMA, Entry
-from refart.manifest.index import FORMAT, ManifestIndex, ShardInfo
+from refart.manifest.index import FORMATS, ManifestIndex, ShardInfo
 from refart.manifest.shards import FILE_SCHEMA
 from tests.manifest.support import FolderStore, listed, small_shards
 from tests.strategies import paged, sorted_entries
@@ -76,8 +76,12 @@ def plain_index(entries, file_bytes, cut_bits=16):
         row["size_bytes"] = sum(e["size"] or 0 for e in shard)
         row["managed_bytes"] = sum(e["size"] or 0 for e in shard if e["uri"] is None)
         row["referenced_bytes"] = row["size_bytes"] - row["managed_bytes"]
+        row["weak_rows"] = sum(
+            e["content_id"] == "none" or e["content_id"].startswith(("stat:", "etag:W/")) for e in shard
+        )
         rows.append(row | {"file_bytes": size})
-    index = {"format": "refart.manifest/1", "entry_count": sum(row["rows"] for row in rows), "shards": rows}
+    index = {"format": "refart.manifest/2", "entry_count": sum(row["rows"] for row in rows), "shards": rows}
+    index["weak_count"] = sum(row["weak_rows"] for row in rows)
     for total in ("size_bytes", "managed_bytes", "referenced_bytes"):
         index[total] = sum(row[total] for row in rows)
     for name in ("content", "manifest"):
@@ -165,7 +169,7 @@ def table_after(heading):
             "The index",
             [
                 *("format", "content_digest", "manifest_digest", "entry_count", "size_bytes"),
-                *("referenced_bytes", "managed_bytes", "shards"),
+                *("referenced_bytes", "managed_bytes", "weak_count", "shards"),
                 *ShardInfo.__dataclass_fields__,
             ],
         ),
@@ -176,7 +180,7 @@ def test_tables_list_every_column_and_field(heading, names):
 
 
 def test_format_tag_is_documented():
-    assert f"`{FORMAT}`" in DOCUMENT
+    assert all(f"`{tag}`" in DOCUMENT for tag in FORMATS)
 
 
 def test_documented_encodings_are_those_of_the_file(tmp_path):
