@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote_plus
 
 from refart.errors import InvalidInputError
 
@@ -185,11 +186,14 @@ def uri_scheme(uri: str) -> str | None:
 def check_uri(uri: object) -> str:
     """Accept a reference's URI: text, at most 8,192 bytes, no NUL, and nothing secret inside.
 
-    A URI is stored in the clear in every manifest, so one with credentials (`scheme://user:secret@host/`) or a
-    signed query (`X-Amz-Signature=`, `X-Goog-Signature=`, an Azure `sig=`) is refused, and never shown.
+    A URI is stored in the clear in every manifest, so one with credentials (`scheme://user:secret@host/`), or with a
+    signature or token in the query of a web address, is refused and never shown; so is a chain (`zip://a::https://…`)
+    of which any link has one. A web address has no fragment either: servers never see it.
     """
     if not isinstance(uri, str) or not uri:
         raise InvalidInputError("a reference needs a URI such as s3://bucket/key or a path")
+    for link in _LINKS.split(uri):  # first, since the other errors show the URI
+        _check_link(link)
     try:
         size = len(uri.encode())
     except UnicodeEncodeError:
@@ -198,30 +202,124 @@ def check_uri(uri: object) -> str:
         raise InvalidInputError(
             f"URI {_shown(uri)} holds a NUL character or more than {MAX_URI_BYTES:,} bytes"
         )
+    return uri
+
+
+_LINKS = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+"""Where one link of an fsspec chain ends and the next begins."""
+
+_WEB: Final = ("http", "https")
+_WITH_USERS: Final = ("abfs", "abfss", "az", "gist", "sftp", "ssh")
+"""Schemes with a user, or what stands in the place of one, before `@`: a name, no secret."""
+
+_WITH_PLACES: Final = ("git", "github")
+"""Schemes of fsspec that write a place before `@`: `github://organisation:repository@branch/path`."""
+
+
+def _check_link(uri: str) -> None:
     scheme = uri_scheme(uri)
-    if scheme in (None, "file"):
-        return uri
-    authority = uri[uri.index("://") + 3 :].split("/", 1)[0].split("?", 1)[0]
-    if "@" in authority and (
-        scheme not in ("abfs", "abfss", "az", "sftp", "ssh") or ":" in authority.split("@")[0]
-    ):
+    if scheme in (None, "file", *_WITH_PLACES):
+        return
+    before, at, _ = re.split("[/?#]", uri[len(scheme or "") + 3 :], maxsplit=1)[0].rpartition("@")
+    if at and (scheme not in _WITH_USERS or ":" in before):
         raise InvalidInputError(
             f"the {scheme}:// URI carries credentials before '@'; they would be stored in the manifest:"
             " leave them to the driver's configuration"
         )
-    if scheme in ("http", "https") and _SIGNED.search(uri):
+    if scheme in _WEB and any(name in _SIGNS for name in _parameter_names(uri)):
         raise InvalidInputError(
             f"the {scheme}:// URI carries a signature or token in its query; it would be stored in the manifest and"
-            " expire: give the plain URI, and credentials to the driver"
+            " expire: give the plain URI (strip_signature=True cuts it down to that), and credentials to the driver's"
+            " configuration"
         )
-    return uri
+    if scheme in _WEB and "#" in uri:
+        plain = uri.partition("#")[0]
+        raise InvalidInputError(
+            f"{_shown(plain)} is followed by '#' and a fragment, which servers never see: leave it off, or write %23"
+            " for a '#' that belongs to the name"
+        )
 
 
-_SIGNED = re.compile(
-    r"[?&](x-amz-signature|x-amz-security-token|x-amz-credential|awsaccesskeyid|x-goog-signature|x-goog-credential"
-    r"|googleaccessid|sig|signature|token|access_token)=",
-    re.IGNORECASE,
+def strip_signature(uri: str) -> str:
+    """The URI without what signs it: the rest of its query stays as it is, in its order.
+
+    Known are the presigned URLs of S3, GCS and Alibaba OSS (both generations), Azure's shared access signatures,
+    CloudFront's signed URLs, and tokens. Parameters such as `Expires`, which say nothing alone, go only with the
+    signature that they belong to. Any other URI, and any that is not of `http://` or `https://`, comes back unchanged;
+    of a chain, each link is looked at.
+    """
+    return "::".join(map(_strip_link, _LINKS.split(uri)))
+
+
+def _strip_link(uri: str) -> str:
+    if uri_scheme(uri) not in _WEB or not (found := set(_parameter_names(uri)) & _SIGNS.keys()):
+        return uri
+    signing = frozenset[str]().union(*(_SIGNS[name] for name in found))
+    rest, hash_sign, fragment = uri.partition("#")
+    rest, _, query = rest.partition("?")
+    first, *others = _SEPARATORS.split(query)
+    pairs = zip(("?", *others[::2]), (first, *others[1::2]), strict=True)
+    kept = "".join(separator + text for separator, text in pairs if _parameter_name(text) not in signing)
+    return f"{rest}{kept and '?' + kept[1:]}{hash_sign}{fragment}"
+
+
+_SEPARATORS = re.compile("([&;?])")
+"""What separates the parameters of a query; whoever passes on a URL in a parameter may leave its `?` as it is."""
+
+
+def _parameter_names(uri: str) -> list[str]:
+    query = uri.partition("#")[0].partition("?")[2]
+    return [_parameter_name(text) for text in _SEPARATORS.split(query)[::2]]
+
+
+def _parameter_name(text: str) -> str:
+    return unquote_plus(text.partition("=")[0]).strip().lower()
+
+
+def _signs() -> Mapping[str, frozenset[str]]:
+    signs: dict[str, frozenset[str]] = {}
+    for betraying, signing in _SIGNATURES:
+        for name in betraying.split():
+            signs[name] = signs.get(name, frozenset()).union((name,), signing.split())
+    return signs
+
+
+_SIGNATURES: Final = (
+    # Amazon S3 API reference, "Authenticating requests: using query parameters (Signature Version 4)"
+    (
+        "x-amz-signature x-amz-credential x-amz-security-token",
+        "x-amz-algorithm x-amz-credential x-amz-date x-amz-expires x-amz-signedheaders x-amz-signature"
+        " x-amz-security-token x-amz-content-sha256 x-amz-region-set",
+    ),
+    # Google Cloud Storage, "Signatures: V4 signing process"
+    (
+        "x-goog-signature x-goog-credential x-goog-security-token",
+        "x-goog-algorithm x-goog-credential x-goog-date x-goog-expires x-goog-signedheaders x-goog-signature"
+        " x-goog-security-token x-goog-content-sha256",
+    ),
+    # Alibaba Cloud OSS, "Include a V4 signature in a URL"
+    (
+        "x-oss-signature x-oss-credential x-oss-security-token",
+        "x-oss-signature-version x-oss-credential x-oss-date x-oss-expires x-oss-additional-headers x-oss-signature"
+        " x-oss-security-token",
+    ),
+    # Signature version 2 of S3, GCS and OSS; GCS, "V2 signing process"
+    ("awsaccesskeyid googleaccessid ossaccesskeyid", "signature expires security-token"),
+    # Amazon CloudFront, "Use signed URLs"
+    ("key-pair-id", "expires signature policy hash-algorithm"),
+    # Azure Storage, "Create a service SAS", "Create an account SAS", "Create a user delegation SAS"
+    (
+        "sig",
+        "sv ss srt sr sp se st spr sip si sdd ses skoid sktid skt ske sks skv saoid suoid scid skdutid sduoid srh srq"
+        " rscc rscd rsce rscl rsct tn spk srk epk erk",
+    ),
+    # What is a secret alone
+    ("signature token access_token auth_token private_token api_key apikey jwt", ""),
 )
+"""What betrays a signed URL, and what then belongs to the signature; names in lower case, as some are written so."""
+
+_SIGNS: Final = _signs()
+"""Each parameter that betrays a signature → all that go with it."""
 
 
 def check_not_secret(url: str, what: str) -> str:
@@ -258,6 +356,18 @@ def parse_version_ref(text: object, default_project: str) -> VersionRef:
     if not colon:
         return VersionRef(project, name, LATEST)
     return VersionRef(project, name, parse_selector(selector))
+
+
+def parse_version_uri(uri: str, default_project: str) -> tuple[VersionRef, str | None]:
+    """Read `refart://[project/]name[:version][/path]`; no version means `latest`, no path the whole of it.
+
+    The first colon is the one before the version, since no name has one. Without a version there can be no path.
+    """
+    text = uri.removeprefix("refart://")
+    name, colon, rest = text.partition(":")
+    selector, slash, path = rest.partition("/")
+    ref = parse_version_ref(f"{name}{colon}{selector}".rstrip("/"), default_project)
+    return ref, check_path(path.rstrip("/"), "path") if slash and path else None
 
 
 def parse_selector(text: str) -> int | str:
