@@ -9,6 +9,7 @@
 | `REFART_CACHE`       | `cache`         | the user's cache folder                     |
 | `REFART_CACHE_BYTES` | `cache_bytes`   | 10 GiB; 0 switches the cache off            |
 | `REFART_THREADS`     | `threads`       | 4 a core, between 8 and 32                  |
+| `REFART_SINGLE_WRITER` | `single_writer` | false: true lets a server hold a store that ignores exclusive creation |
 | –                    | `storage_options` | per URI prefix, in the words of the fsspec driver |
 
     [storage_options."s3://lake"]
@@ -44,6 +45,7 @@ class Config:
     cache_dir: Path | None = None
     cache_bytes: int = DEFAULT_CACHE_BYTES
     threads: int = field(default_factory=default_threads)
+    single_writer: bool = False
     storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     def options_for(self, uri: str) -> dict[str, Any]:
@@ -75,7 +77,7 @@ class Config:
         return platformdirs.user_data_dir("refart", appauthor=False)
 
 
-_KNOWN = {"url", "store", "project", "cache", "cache_bytes", "threads", "storage_options"}
+_KNOWN = {"url", "store", "project", "cache", "cache_bytes", "threads", "single_writer", "storage_options"}
 
 
 def load(environ: Mapping[str, str] | None = None) -> Config:
@@ -113,6 +115,13 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
             raise InvalidInputError(f"{variable} (or {key} in {path}) must be at least {least}, not {result}")
         return result
 
+    def flag(variable: str, key: str) -> bool:
+        said = env.get(variable)
+        value = {"true": True, "false": False}.get(said, said) if said else table.get(key, False)
+        if not isinstance(value, bool):
+            raise InvalidInputError(f"{variable} (or {key} in {path}) must be true or false, not {value!r}")
+        return value
+
     cache = text("REFART_CACHE", "cache")
     return Config(
         url=text("REFART_URL", "url"),
@@ -121,6 +130,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         cache_dir=Path(cache).expanduser() if cache else None,
         cache_bytes=number("REFART_CACHE_BYTES", "cache_bytes", DEFAULT_CACHE_BYTES, 0),
         threads=number("REFART_THREADS", "threads", default_threads(), 1),
+        single_writer=flag("REFART_SINGLE_WRITER", "single_writer"),
         storage_options=options,
     )
 

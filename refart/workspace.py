@@ -260,11 +260,13 @@ def _open_context(url: str | None, store_url: str | None, *, create: bool) -> Co
         _make_folder(folder, create=create)
         catalog = open_catalog(folder / "catalog.sqlite", create=create)
         shown, bytes_url = str(folder), str(folder / "store")
+        known: str | None = bytes_url
     elif scheme in ("postgresql", "postgres", "postgresql+psycopg"):
         catalog = open_catalog(chosen, create=create)
         shown = catalog.shown_url
         try:
-            bytes_url = _recorded_store(catalog, store_url or config.store, shown)
+            known = catalog.setting(_STORE_SETTING)
+            bytes_url = _chosen_store(known, store_url or config.store, shown)
         except BaseException:
             catalog.close()
             raise
@@ -273,7 +275,11 @@ def _open_context(url: str | None, store_url: str | None, *, create: bool) -> Co
             f"a workspace is a folder or postgresql://…, not {scheme}://; data at {scheme}:// is for add_reference()"
         )
     try:
-        store = open_store(bytes_url, config.options_for(bytes_url), create=create)
+        store = open_store(
+            bytes_url, config.options_for(bytes_url), create=create, single_writer=config.single_writer
+        )
+        if known is None:  # recorded for good, so not before it could be opened
+            _check_same_store(catalog.put_setting(_STORE_SETTING, bytes_url), bytes_url, shown)
     except BaseException:
         catalog.close()
         raise
@@ -293,22 +299,26 @@ def _make_folder(folder: Path, *, create: bool) -> None:
         raise PermissionDeniedError(f"cannot make the workspace {folder}: {error.strerror}") from None
 
 
-def _recorded_store(catalog: Any, wanted: str | None, shown: str) -> str:
+def _chosen_store(known: str | None, wanted: str | None, shown: str) -> str:
     """The store of a PostgreSQL workspace: recorded by whoever opened it first, the same for all ever after."""
     if wanted is not None:
         wanted = names.check_not_secret(wanted, "the store's URL")
         if names.uri_scheme(wanted) is None:
             wanted = str(Path(wanted).expanduser().absolute())
-    known: str | None = catalog.setting(_STORE_SETTING)
-    if known is None:
-        if wanted is None:
-            raise InvalidInputError(
-                f"the workspace {shown} is new and has no store yet: name one, such as store='s3://bucket/refart'"
-                " or REFART_STORE=…"
-            )
-        known = catalog.put_setting(_STORE_SETTING, wanted)
-    if wanted is not None and wanted.rstrip("/") != known.rstrip("/"):
+    if known is not None:
+        if wanted is not None:
+            _check_same_store(known, wanted, shown)
+        return known
+    if wanted is None:
+        raise InvalidInputError(
+            f"the workspace {shown} is new and has no store yet: name one, such as store='s3://bucket/refart'"
+            " or REFART_STORE=…"
+        )
+    return wanted
+
+
+def _check_same_store(known: str, wanted: str, shown: str) -> None:
+    if wanted.rstrip("/") != known.rstrip("/"):
         raise InvalidInputError(
             f"the workspace {shown} keeps its bytes in {known}, not in {wanted}; drop store="
         )
-    return str(known)

@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that misbehaves on request; moto itself never sends any of this."""
+"""A proxy before a storage server that misbehaves on request; none of them ever sends any of this."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from refart.testing import S3Requests, operation_of
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests for `operation` (any number of them by default)."""
+    """What happens to the next `times` requests for `operation` (any number of them by default).
+
+    Operations are those of S3; `*` is any request, of other protocols too.
+    """
 
     operation: str
     times: int = 1_000_000
@@ -29,6 +32,8 @@ class Fault:
     """Hang up after so many bytes of the body."""
     garble: bool = False
     """Flip a bit of the body's last byte."""
+    garble_sent: bytes = b""
+    """Flip a bit of these bytes where the body of the request has them, before the server sees it."""
     ignored: tuple[str, ...] = ()
     """Parts of the request that never reach the server: lower-case headers, and query parameters."""
     then: Callable[[], object] | None = None
@@ -68,7 +73,7 @@ class FaultProxy:
     def _take(self, operation: str) -> Fault | None:
         with self._lock:
             for fault in self._faults:
-                if fault.operation == operation and fault.times > 0:
+                if fault.operation in (operation, "*") and fault.times > 0:
                     fault.times -= 1
                     return fault
         return None
@@ -118,10 +123,15 @@ class FaultProxy:
         connection = http.client.HTTPConnection(self._upstream, timeout=60)
         try:
             sent = request.rfile.read(int(given.get("content-length", 0)))
+            if fault.garble_sent:
+                wrong = bytes([fault.garble_sent[0] ^ 1]) + fault.garble_sent[1:]
+                sent = sent.replace(fault.garble_sent, wrong)
             connection.request(request.command, f"{path}?{query}" if query else path, sent, headers)
             response = connection.getresponse()
             dropped = ("transfer-encoding", "connection", "server", "date")
             kept = {name.lower(): value for name, value in response.getheaders()}
+            if "location" in kept:  # of an upload that goes on
+                kept["location"] = kept["location"].replace(self._upstream, urlsplit(self.url).netloc)
             return response.status, {k: v for k, v in kept.items() if k not in dropped}, response.read()
         finally:
             connection.close()

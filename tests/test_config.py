@@ -39,6 +39,7 @@ def test_every_setting_of_the_file(file: Path) -> None:
         cache = "/scratch"
         cache_bytes = 0
         threads = 3
+        single_writer = true
         [storage_options."s3://lake"]
         profile = "lake"
     """
@@ -49,6 +50,7 @@ def test_every_setting_of_the_file(file: Path) -> None:
         cache_dir=Path("/scratch"),
         cache_bytes=0,
         threads=3,
+        single_writer=True,
         storage_options={"s3://lake": {"profile": "lake"}},
     )
 
@@ -62,12 +64,14 @@ def test_every_setting_of_the_file(file: Path) -> None:
         ("REFART_CACHE", "/env", "cache_dir", Path("/env")),
         ("REFART_CACHE_BYTES", "0", "cache_bytes", 0),
         ("REFART_THREADS", "5", "threads", 5),
+        ("REFART_SINGLE_WRITER", "true", "single_writer", True),
+        ("REFART_SINGLE_WRITER", "false", "single_writer", False),
     ],
 )
 def test_the_environment_wins(file: Path, variable: str, value: str, field: str, expected: object) -> None:
     text = 'url = "/f"\nstore = "/f"\nproject = "f"\ncache = "/f"\ncache_bytes = 7\nthreads = 7\n'
     assert getattr(loaded(file, text, **{variable: value}), field) == expected
-    assert getattr(loaded(file, text, **{variable: ""}), field) in (7, "f", "/f", Path("/f"))
+    assert getattr(loaded(file, text, **{variable: ""}), field) in (7, False, "f", "/f", Path("/f"))
 
 
 def test_a_cache_in_the_home_folder(file: Path) -> None:
@@ -91,6 +95,8 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
         ("threads = 1.5", "whole number, not 1.5"),
         ("threads = true", "whole number, not True"),
         ("threads = 'many'", "whole number, not 'many'"),
+        ("single_writer = 'true'", "true or false, not 'true'"),
+        ("single_writer = 1", "true or false, not 1"),
         ("cache_bytes = -1", "at least 0, not -1"),
         ("storage_options = 'x'", "storage_options must be tables"),
         ("[storage_options]\nprofile = 'x'", "storage_options must be tables"),
@@ -104,7 +110,10 @@ def test_a_mistake_in_the_file_is_told_and_never_ignored(file: Path, text: str, 
     assert str(file) in str(caught.value)
 
 
-@pytest.mark.parametrize(("variable", "value"), [("REFART_THREADS", "many"), ("REFART_CACHE_BYTES", "10G")])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("REFART_THREADS", "many"), ("REFART_CACHE_BYTES", "10G"), ("REFART_SINGLE_WRITER", "maybe")],
+)
 def test_a_mistake_in_the_environment_is_told(file: Path, variable: str, value: str) -> None:
     with pytest.raises(InvalidInputError, match=variable):
         loaded(file, "", **{variable: value})
