@@ -22,6 +22,19 @@ READ_ONLY: Final = 0o444
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
+_PASSING_ERRORS: Final = frozenset(
+    (
+        errno.EIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.ECONNRESET,
+        errno.ENOTCONN,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+    )
+)
+"""What a network file system answers while its server is away or has just come back."""
+
 
 def reading_error(error: OSError, path: StrPath) -> RefartError:
     """What an error of the operating system says about a file or folder that a person named for reading."""
@@ -32,7 +45,9 @@ def reading_error(error: OSError, path: StrPath) -> RefartError:
         return PermissionDeniedError(f"{shown} cannot be read: permission denied; get read access to it")
     if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR, errno.ENXIO):
         return InvalidInputError(f"{shown} cannot be read as a file: {error.strerror}")
-    return SourceError(f"{shown} cannot be read: {error.strerror or error}")
+    return SourceError(
+        f"{shown} cannot be read: {error.strerror or error}", transient=error.errno in _PASSING_ERRORS
+    )
 
 
 def open_for_reading(path: StrPath) -> BinaryIO:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import itertools
 import os
 import socket
+import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refart import checksums, files, names
+from refart.config import default_threads
 from refart.entries import PAGE_ROWS, Entry
 from refart.errors import (
     ConflictError,
@@ -25,8 +31,10 @@ from refart.errors import (
     ReferenceMissingError,
     SourceError,
 )
+from refart.ops.patterns import page_filter
 from refart.receipts import Receipts
-from refart.sources import local
+from refart.sources import local, local_walk
+from refart.sources.base import Identify
 from refart.sources.local import LocalSource
 from tests.sources.suite import SourceSuite, listed, read
 
@@ -70,6 +78,7 @@ class TestSuite(SourceSuite):
     keeps_versions = False
     refuses_changed = False
     content_algo = "sha256"
+    rung = "sha256"
     missing_prefix_is_error = True
     odd_keys = (*SourceSuite.odd_keys, "tab\there", "bell\a", "C:", "~", "a b#c?d%20", "x" * 255)
 
@@ -132,10 +141,19 @@ class TestNames:
         with pytest.raises(NotFoundError):
             listed(source, f"{place.path}/a/b")
 
-    def test_names_that_are_not_utf8_are_named(self, source: LocalSource, place: Folder) -> None:
-        (place.path / os.fsdecode(b"caf\xe9")).write_bytes(b"x")
-        with pytest.raises(InvalidInputError, match=r"caf\\xe9.*not UTF-8.*rename"):
+    @pytest.mark.parametrize("name", [b"caf\xe9", b"caf\xe9/inner"], ids=["file", "folder"])
+    def test_names_that_are_not_utf8_are_named(self, source: LocalSource, place: Folder, name: bytes) -> None:
+        place.put(os.fsdecode(name), b"x")
+        with pytest.raises(InvalidInputError, match=r"caf\\xe9.*not UTF-8.*rename.*exclude="):
             listed(source, place.uri)
+
+    def test_a_current_folder_that_is_not_utf8(
+        self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(place.put(os.fsdecode(b"caf\xe9/inner"), b"x").parent)
+        for use in (source.stat, source.scan):
+            with pytest.raises(InvalidInputError, match="not valid Unicode"):
+                use("inner")
 
     @given(
         keys=st.sets(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20))
@@ -180,6 +198,18 @@ class TestWhatIsNoFile:
         with pytest.raises(InvalidInputError, match=rf"odd' is a {kind}"):
             listed(source, f"{place.uri}/d/odd" if alone else f"{place.uri}/d")
 
+    def test_what_the_patterns_leave_out_may_be_anything(self, source: LocalSource, place: Folder) -> None:
+        """They see U+FFFD where a name is not UTF-8."""
+        place.put("d/a", b"x")
+        place.put(os.fsdecode(b"d/caf\xe9/inner"), b"x")
+        os.mkfifo(place.path / "d/pipe")
+        uri = f"{place.uri}/d"
+        keep = page_filter(exclude=["pipe", "caf\ufffd/"])
+        assert [page.column("path").to_pylist() for page in source.scan(uri, keep=keep).pages] == [["a"]]
+        for exclude, named in (("pipe", r"caf\\xe9/inner"), ("caf*", "pipe' is a pipe.*exclude=")):
+            with pytest.raises(InvalidInputError, match=named):
+                list(source.scan(uri, keep=page_filter(exclude=exclude)).pages)
+
     def test_devices(self, source: LocalSource) -> None:
         with pytest.raises(InvalidInputError, match="'/dev/null' is a device"):
             listed(source, "/dev/null")
@@ -199,7 +229,9 @@ class TestWhatIsNoFile:
     def test_links_back_to_a_folder_above(self, source: LocalSource, place: Folder) -> None:
         place.put("d/e/x", b"x")
         (place.path / "d/e/back").symlink_to(place.path / "d")
-        with pytest.raises(InvalidInputError, match=r"e/back' is a symbolic link back"):
+        with pytest.raises(
+            InvalidInputError, match=r"e/back' is a symbolic link back.*follow_symlinks=False"
+        ):
             listed(source, f"{place.uri}/d")
 
     def test_a_folder_that_cannot_be_read(
@@ -250,8 +282,44 @@ class TestWhatIsNoFile:
 
         original = files.chunks
         monkeypatch.setattr(files, "chunks", lambda file: original(Failing()))  # type: ignore[arg-type]
-        with pytest.raises(SourceError, match="Input/output error"):
+        with pytest.raises(SourceError, match="Input/output error") as error:
             listed(source, f"{place.uri}/d")
+        assert error.value.transient
+
+    @pytest.mark.parametrize("code", [errno.ESTALE, errno.EIO, errno.ETIMEDOUT])
+    def test_a_file_server_that_went_away(
+        self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch, code: int
+    ) -> None:
+        place.put("d/a", b"x")
+
+        def gone(path: str) -> Any:
+            raise OSError(code, os.strerror(code), path)
+
+        monkeypatch.setattr(os, "scandir", gone)
+        with pytest.raises(SourceError, match=rf"/d/'.*{os.strerror(code)}") as error:
+            listed(source, f"{place.uri}/d")
+        assert error.value.transient
+
+    def test_a_file_that_vanishes_while_its_folder_is_read(
+        self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place.put("d/a", b"x")
+        original = local_walk._names
+
+        def names_then_gone(*args: Any) -> Any:
+            answer = original(*args)
+            place.delete("d/a")
+            return answer
+
+        monkeypatch.setattr(local_walk, "_names", names_then_gone)
+        with pytest.raises(NotFoundError, match=r"d/a' vanished while its folder was read"):
+            listed(source, f"{place.uri}/d")
+
+    def test_a_file_that_vanishes_before_it_is_hashed(self, source: LocalSource, place: Folder) -> None:
+        place.put("d/a", b"x")
+        pages = source.scan(f"{place.uri}/d", on_page=lambda _: place.delete("d/a")).pages
+        with pytest.raises(NotFoundError, match=r"d/a' does not exist"):
+            next(pages)
 
 
 class TestLinks:
@@ -272,6 +340,142 @@ class TestLinks:
         (place.path / "d/one").symlink_to("../far")
         (place.path / "d/two").symlink_to("../far")
         assert listed(source, f"{place.uri}/d").keys() == {"one/x", "two/x"}
+
+    def test_links_can_be_left_out(self, source: LocalSource, place: Folder) -> None:
+        """With what they lead to, be it nothing or a loop; the named folder itself may be a link."""
+        place.put("far/x", b"x")
+        place.put("d/in/y", b"y")
+        links = {"folder": "../far", "file": "../far/x", "in/loop": "..", "broken": "gone", "self": "self"}
+        for name, target in links.items():
+            (place.path / "d" / name).symlink_to(target)
+        (place.path / "named").symlink_to("d")
+        for folder in ("d", "named"):
+            found = listed(source, f"{place.uri}/{folder}", follow_symlinks=False)
+            assert {entry.uri for entry in found.values()} == {f"{place.uri}/{folder}/in/y"}
+        [entry] = listed(source, f"{place.uri}/d/file", follow_symlinks=False).values()
+        assert entry.content_id == sha256(b"x")
+
+    def test_hard_links_are_files(self, source: LocalSource, place: Folder) -> None:
+        os.link(place.put("d/x", b"x"), place.path / "d/y")
+        found = listed(source, f"{place.uri}/d", follow_symlinks=False)
+        assert {path: entry.content_id for path, entry in found.items()} == dict.fromkeys("xy", sha256(b"x"))
+
+
+class TestWalk:
+    """The walk as it is on a fast disk, and as it is where every step waits."""
+
+    @pytest.fixture(params=["fast", "slow"], autouse=True)
+    def speed(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        original = local_walk._take
+
+        def judged(*args: Any) -> Any:
+            return original(*args)._replace(waited=request.param == "slow")
+
+        monkeypatch.setattr(local_walk, "_take", judged)
+
+    def test_every_file_is_found_once(self, place: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(local_walk, "STEP_ITEMS", 8)
+        expected = {f"{n % 3}/{n % 7}/{n % 2}/{n}" for n in range(700)} | {f"{n}.txt" for n in range(24)}
+        for key in expected:
+            place.put(key, b"")
+        found = list(listed(LocalSource(), place.uri, identify="none"))
+        assert sorted(found) == sorted(expected)
+
+    def test_a_walk_left_early_closes_its_folders(
+        self, place: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Unclosed ones would warn, and warnings are errors here."""
+        monkeypatch.setattr(local_walk, "STEP_ITEMS", 4)
+        monkeypatch.setattr(local, "PAGE_FILES", 10)
+        for n in range(400):
+            place.put(f"{n % 5}/{n}", b"")
+        before = len(os.listdir("/proc/self/fd"))
+        pages = LocalSource().scan(place.uri, identify="none").pages
+        next(pages)
+        pages.close()  # type: ignore[attr-defined]
+        assert len(os.listdir("/proc/self/fd")) <= before
+
+    def test_few_folders_are_open_at_a_time(self, place: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However deep the tree is and however many files each of its folders holds."""
+        monkeypatch.setattr(local_walk, "STEP_ITEMS", 2)
+        for depth in range(100):
+            for n in range(4):
+                place.put("d/" * depth + f"{n}", b"")
+        opened = [0]
+        original = local_walk._names
+
+        def counted(*args: Any) -> Any:
+            answer = original(*args)
+            opened.append(len(os.listdir("/proc/self/fd")))
+            return answer
+
+        monkeypatch.setattr(local_walk, "_names", counted)
+        before = len(os.listdir("/proc/self/fd"))
+        assert len(listed(LocalSource(), place.uri, identify="none")) == 400
+        assert max(opened) <= before + 2 * default_threads()
+
+    @pytest.fixture
+    def deepen(self, place: Folder) -> Iterator[Callable[[int], None]]:
+        """Makes so many folders one inside the other, with a file in the last. Removed by a program that does not
+        recurse, as the standard library does."""
+
+        def make(depth: int) -> None:
+            folder = os.open(place.path, os.O_RDONLY)
+            for _ in range(depth):
+                os.mkdir("d", dir_fd=folder)
+                below = os.open("d", os.O_RDONLY, dir_fd=folder)
+                os.close(folder)
+                folder = below
+            os.close(os.open("x", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+            os.close(folder)
+
+        yield make
+        subprocess.run(["rm", "-r", str(place.path)], check=True)
+
+    def test_a_tree_as_deep_as_a_path_can_be(self, place: Folder, deepen: Callable[[int], None]) -> None:
+        depth = (4_000 - len(str(place.path))) // 2
+        deepen(depth)
+        assert listed(LocalSource(), place.uri, identify="none").keys() == {"d/" * depth + "x"}
+
+    def test_a_deeper_tree_is_an_error(self, place: Folder, deepen: Callable[[int], None]) -> None:
+        """Linux opens no path of 4,096 bytes."""
+        deepen(10_000)
+        with pytest.raises(InvalidInputError, match="File name too long"):
+            listed(LocalSource(), place.uri, identify="none")
+
+    def test_an_error_in_one_folder_ends_the_walk(
+        self, place: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for n in range(50):
+            place.put(f"{n}/x", b"")
+        (place.path / "33" / "broken").symlink_to("gone")
+        with pytest.raises(NotFoundError, match="33/broken"):
+            listed(LocalSource(), place.uri, identify="none")
+
+
+@pytest.mark.parametrize(("slow", "key", "items"), [("_names", "{n}/x", 256), ("_look_up", "one/{n}", 1)])
+def test_where_a_step_waits_more_threads_work(
+    place: Folder, monkeypatch: pytest.MonkeyPatch, slow: str, key: str, items: int
+) -> None:
+    """In many folders and in one large one. After ten slow steps, each of the next eight ends only once three
+    others have begun."""
+    monkeypatch.setattr(local_walk, "STEP_ITEMS", items)
+    for n in range(40):
+        place.put(key.format(n=n), b"")
+    together = threading.Barrier(4)
+    original = getattr(local_walk, slow)
+    count = itertools.count()
+
+    def waiting(*args: Any) -> Any:
+        begun = next(count)
+        if begun < 10:
+            time.sleep(0.01)  # stands for a slow file system: it takes time and no processor
+        elif begun < 18:
+            together.wait(60)
+        return original(*args)
+
+    monkeypatch.setattr(local_walk, slow, waiting)
+    assert len(listed(LocalSource(), place.uri, identify="none")) == 40
 
 
 class TestPages:
@@ -300,14 +504,33 @@ class TestPages:
         for n in range(6):
             place.put(f"{n}", b"x" * 500)
         assert [page.num_rows for page in source.scan(place.uri).pages] == [2, 2, 2]
+        assert [page.num_rows for page in source.scan(place.uri, identify="stat").pages] == [6]
 
-    def test_without_identity_no_file_is_read(
-        self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch
+    def test_sparse_files(self, source: LocalSource, place: Folder) -> None:
+        """Ten GiB that occupy one block: at once where nothing is read, and hashed as the zeros that they are."""
+        for name, size in (("huge", 10 << 30), ("large", 20 << 20)):
+            with place.put(name, b"").open("r+b") as file:
+                file.seek(size - 1)
+                file.write(b"x")
+        found = listed(source, place.uri, identify="stat")
+        assert {path: entry.size for path, entry in found.items()} == {"huge": 10 << 30, "large": 20 << 20}
+        with source.open(found["huge"]).file as stream:
+            stream.seek(-2, os.SEEK_END)
+            assert stream.read() == b"\0x"
+        [entry] = listed(source, f"{place.uri}/large").values()
+        assert entry.content_id == sha256(bytes((20 << 20) - 1) + b"x")
+
+    @pytest.mark.parametrize("identify", ["none", "stat"])
+    def test_without_a_hash_no_file_is_read(
+        self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch, identify: Identify
     ) -> None:
-        place.put("d/a", b"bytes")
+        mtime_ns = place.put("d/a", b"bytes").stat().st_mtime_ns
         monkeypatch.setattr(files, "open_for_reading", lambda path: pytest.fail(f"{path} was read"))
-        [entry] = listed(source, f"{place.uri}/d", identify=False).values()
-        assert (entry.size, entry.content_id) == (5, checksums.NONE)
+        for uri in (f"{place.uri}/d", f"{place.uri}/d/a"):
+            [entry] = listed(source, uri, identify=identify).values()
+            content_id = checksums.NONE if identify == "none" else f"stat:{mtime_ns}"
+            assert entry == Entry("a", 5, content_id, f"{place.uri}/d/a")
+            assert checksums.is_weak(content_id)
 
     def test_what_is_not_wanted_is_not_read(
         self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch
@@ -411,6 +634,59 @@ class TestReading:
         (place.path / "d/a").mkdir()
         assert source.stat(entry.uri or "") is None
         with pytest.raises(ReferenceMissingError):
+            read(source, entry)
+
+    @pytest.mark.parametrize("identify", ["best", "stat", "none"])
+    def test_a_file_overwritten_while_it_is_open_is_an_error(
+        self, source: LocalSource, place: Folder, identify: Identify
+    ) -> None:
+        place.put("d/a", b"o" * 100_000)
+        os.utime(place.path / "d/a", ns=(1, 1))
+        [entry] = listed(source, f"{place.uri}/d", identify=identify).values()
+        with source.open(entry).file as stream:
+            assert stream.read(1_000) == b"o" * 1_000
+            place.put("d/a", b"n" * 100_000)
+            with pytest.raises(ReferenceChangedError, match="changed while it was read"):
+                stream.read(1_000)
+
+    def test_a_file_known_by_size_and_time_is_read(self, source: LocalSource, place: Folder) -> None:
+        place.put("d/a", b"logged")
+        [entry] = listed(source, f"{place.uri}/d", identify="stat").values()
+        with source.fetch(entry) as fetched:
+            assert (fetched.size, fetched.content_id) == (6, entry.content_id)
+            assert b"".join(fetched.chunks) == b"logged"
+        with source.open(entry).file as stream:
+            assert stream.read() == b"logged"
+
+    @pytest.mark.parametrize("step_ns", [-1_000_000_000, 1], ids=["older", "newer"])
+    def test_another_modified_time_is_another_file(
+        self, source: LocalSource, place: Folder, step_ns: int
+    ) -> None:
+        path = place.put("d/a", b"logged")
+        [entry] = listed(source, f"{place.uri}/d", identify="stat").values()
+        mtime_ns = path.stat().st_mtime_ns + step_ns
+        os.utime(path, ns=(mtime_ns, mtime_ns))
+        for use in (source.open, lambda entry: read(source, entry)):
+            with pytest.raises(ReferenceChangedError) as error:
+                use(entry)
+            for part in ("'a'", entry.uri, entry.content_id, f"stat:{mtime_ns}"):
+                assert str(part) in str(error.value)
+
+    def test_a_file_that_takes_its_place_before_it_is_opened(
+        self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place.put("d/a", b"logged")
+        [entry] = listed(source, f"{place.uri}/d", identify="stat").values()
+        original = files.open_for_reading
+
+        def replaced(path: files.StrPath) -> BinaryIO:
+            other = place.put("other", b"newer!")
+            os.utime(other, ns=(1, 1))
+            other.replace(path)
+            return original(path)
+
+        monkeypatch.setattr(files, "open_for_reading", replaced)
+        with pytest.raises(ReferenceChangedError, match="found stat:1;"):
             read(source, entry)
 
     def test_a_managed_file_is_not_read_here(self, source: LocalSource) -> None:
