@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from refart import checksums, names
 from refart.entries import SCHEMA, Entry, Page
-from refart.errors import InvalidInputError, PermissionDeniedError
+from refart.errors import InvalidInputError, PermissionDeniedError, SourceError
 from refart.sources.base import Identify, Keep, Scan
 
 
@@ -43,6 +43,27 @@ class Listed:
     """False where keys do not ascend in UTF-8 order (Azure beyond U+FFFF, Cloudflare R2, directory buckets)."""
 
     is_last: bool
+
+
+class Circles:
+    """Notices a listing that would never end: some servers repeat a continuation for ever.
+
+    Brent's cycle detection: a mark that moves at pages 1, 2, 4, 8 … meets any circle.
+    """
+
+    def __init__(self, what: str) -> None:
+        """`what` begins the message of the error."""
+        self._what = what
+        self._mark: object = None
+        self._pages, self._next_mark = 0, 1
+
+    def check(self, following: object) -> None:
+        """Tell how the listing goes on. Raises `SourceError` in a circle, in its second round at the latest."""
+        if following == self._mark:
+            raise SourceError(f"{self._what}: the server goes round in circles (it repeats a continuation)")
+        self._pages += 1
+        if self._pages == self._next_mark:
+            self._mark, self._next_mark = following, 2 * self._next_mark
 
 
 class Bucket(Protocol):

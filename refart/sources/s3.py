@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from refart.entries import Entry
-from refart.errors import InvalidInputError, NotFoundError, RefartError, SourceError
+from refart.errors import InvalidInputError, NotFoundError, RefartError
 from refart.sources import objects, pinned, s3_listing, s3_reading
 from refart.sources.base import Fetched, Identify, Keep, Opened, Scan
-from refart.sources.objects import Row
+from refart.sources.objects import Circles, Row
 from refart.sources.pinned import uri_of
 from refart.sources.s3_client import DENIED, GONE, MISSING, UNSUPPORTED, S3Client, code_of
 from refart.sources.s3_listing import NULL_VERSION, Response
@@ -95,7 +95,7 @@ class _Bucket:
         what = f"listing {self.root}{prefix}"
         with_versions = self._has_versions(what)
         following: dict[str, str] = {}
-        mark, pages, next_mark = following, 0, 1
+        circles = Circles(what)
         while True:
             operation = "ListObjectVersions" if with_versions else "ListObjectsV2"
             try:
@@ -112,12 +112,7 @@ class _Bucket:
             if listed.following is None:
                 return
             following = listed.following
-            if following == mark:
-                raise SourceError(f"{what}: the server goes round in circles (it repeats a continuation)")
-            # Brent's cycle detection: a mark that moves at pages 1, 2, 4, 8 … meets any circle.
-            pages += 1
-            if pages == next_mark:
-                mark, next_mark = following, 2 * next_mark
+            circles.check(following)
 
     def _has_versions(self, what: str) -> bool:
         """Whether to list with version ids; tried where asking is denied.

@@ -6,10 +6,8 @@ them.
 
 from __future__ import annotations
 
-import os
-import re
-import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import botocore.session
@@ -30,6 +28,7 @@ from botocore.exceptions import (
 )
 
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
+from refart.sources.clients import MAX_CONNECTIONS, Renewed, harmless
 
 READ_OPTIONS: Final = frozenset(
     {"key", "secret", "token", "username", "password", "profile", "anon", "endpoint_url", "use_ssl"}
@@ -44,9 +43,6 @@ STORE_OPTIONS: Final = frozenset(
 )
 """The options of s3fs that only tune its own files and caches. A store under the same prefix may need them;
 reading references has no use for them."""
-
-MAX_CONNECTIONS: Final = 256
-"""Of connections kept open. They are made as threads need them, so this is no cost, only never too few."""
 
 LISTINGS: Final = ("ListObjectsV2", "ListObjectVersions")
 
@@ -85,16 +81,9 @@ GONE: Final = MISSING | {"NoSuchVersion", "MethodNotAllowed", "405", "InvalidArg
 """A version that cannot be had: purged, a delete marker (405), or no id that this bucket ever gave (400)."""
 CHANGED: Final = frozenset({"PreconditionFailed", "412", "InvalidRange", "416"})
 
-_SECRET = re.compile(r"signature|credential|secret|token=|x-amz-|\b(AKIA|ASIA)[A-Z0-9]{8}", re.IGNORECASE)
-
 
 class S3Client:
-    """A botocore client made from storage options when it is first needed.
-
-    It is made again when the process forks (sockets must not be shared) or its `AWS_…` environment changes:
-    so a long-lived source follows rotated credentials, and one that outlives `moto.mock_aws` neither sends
-    the mock's credentials to a real server nor keeps what it learnt from the mock.
-    """
+    """A botocore client made from storage options; renewed with the `AWS_…` environment."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         unknown = sorted(set(options) - READ_OPTIONS - STORE_OPTIONS)
@@ -102,11 +91,7 @@ class S3Client:
             raise InvalidInputError(
                 f"storage option {unknown[0]!r} is not one of s3://: {', '.join(sorted(READ_OPTIONS))}"
             )
-        self._options = dict(options)
-        self._lock = threading.Lock()
-        self._made_in: tuple[object, ...] = ()
-        self._client: Any = None
-        self._learnt: dict[str, bool] = {}
+        self._client = Renewed(partial(_make, dict(options)), "AWS_")
         self._extra = dict(options.get("s3_additional_kwargs") or {})
         if options.get("requester_pays"):
             self._extra["RequestPayer"] = "requester"
@@ -118,7 +103,7 @@ class S3Client:
         Raises the error of `refart.errors` that fits; `code_of` tells what the server called it.
         """
         try:
-            client = self._current()[0]
+            client, _ = self._client.current()
             shape = client.meta.service_model.operation_model(operation).input_shape
             extra = {name: value for name, value in self._extra.items() if name in shape.members}
             response: dict[str, Any] = getattr(client, xform_name(operation))(**{**extra, **parameters})
@@ -128,18 +113,11 @@ class S3Client:
 
     def learnt(self) -> dict[str, bool]:
         """What a source learnt about buckets through this client; forgotten with it."""
-        return self._current()[1]
-
-    def _current(self) -> tuple[Any, dict[str, bool]]:
-        here = (os.getpid(), *sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_")))
-        with self._lock:
-            if here != self._made_in:
-                self._client, self._learnt = _make(self._options), {}
-                self._made_in = here
-            return self._client, self._learnt
+        return self._client.current()[1]
 
 
-def _make(options: Mapping[str, Any]) -> Any:
+def _make(options: Mapping[str, Any]) -> tuple[Any, dict[str, bool]]:
+    """A client, and room for what is learnt through it."""
     session = botocore.session.Session(profile=options.get("profile"))
     settings: dict[str, Any] = {
         "max_pool_connections": MAX_CONNECTIONS,
@@ -162,11 +140,11 @@ def _make(options: Mapping[str, Any]) -> Any:
         client = session.create_client("s3", **{"config": Config(**settings), **arguments})
     except (BotoCoreError, TypeError, ValueError) as error:
         raise InvalidInputError(
-            f"the storage options of s3:// are not usable: {_harmless(str(error))}"
+            f"the storage options of s3:// are not usable: {harmless(str(error))}"
         ) from error
     for listing in LISTINGS:
         client.meta.events.register(f"before-parse.s3.{listing}", _leave_unparsed)
-    return client
+    return client, {}
 
 
 def _leave_unparsed(
@@ -204,21 +182,16 @@ def translated(error: Exception, what: str) -> RefartError:
         return SourceError(f"{what}: the server's certificate was not accepted ({name})")
     if isinstance(error, (ConnectionError, HTTPClientError, IncompleteReadError)):
         return SourceError(f"{what}: the server cannot be reached or hung up ({name})", transient=True)
-    return InvalidInputError(f"{what}: {_harmless(str(error)) or name}")
+    return InvalidInputError(f"{what}: {harmless(str(error)) or name}")
 
 
 def _answered(error: ClientError, what: str) -> RefartError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     kind, meaning = ERRORS.get(code) or ERRORS.get(str(status)) or (SourceError, "the server refused")
-    said = _harmless(error.response.get("Error", {}).get("Message") or "")
+    said = harmless(error.response.get("Error", {}).get("Message") or "")
     answer = f"{error.operation_name} was answered {code or status}{': ' if said else ''}{said}"
     message = f"{what}: {meaning} ({answer})"
     if kind is SourceError:
         return SourceError(message, transient=code in TRANSIENT or status in TRANSIENT_STATUS)
     return kind(message)
-
-
-def _harmless(text: str) -> str:
-    """A server's or botocore's sentence, bounded, and left out where it might repeat something secret."""
-    return "" if _SECRET.search(text) else " ".join(text.split())[:200]
