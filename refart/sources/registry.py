@@ -21,16 +21,18 @@ ENTRY_POINT_GROUP: Final = "refart.sources"
 
 BUILT_IN: Final = {
     "file": "refart.sources.local:LocalSource",
+    "gcs": "refart.sources.gcs:GCSSource",
+    "gs": "refart.sources.gcs:GCSSource",
     "s3": "refart.sources.s3:S3Source",
     "s3a": "refart.sources.s3:S3Source",
 }
 """Scheme → class. A class is called with one argument, the storage options of the URI's prefix; that of
 `file` with the receipts of this machine as well."""
 
-EXTRAS: Final = {"s3": "s3", "s3a": "s3"}
+EXTRAS: Final = {"gcs": "gcs", "gs": "gcs", "s3": "s3", "s3a": "s3"}
 """Scheme → the extra of this package that installs what its source needs."""
 
-PLANNED: Final = frozenset({"gs", "gcs", "az", "abfs", "abfss", "http", "https", "refart"})
+PLANNED: Final = frozenset({"az", "abfs", "abfss", "http", "https", "refart"})
 
 
 class Sources:

@@ -1,0 +1,159 @@
+"""References in Google Cloud Storage: pinned to generations by listing alone, read by one GET of that generation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from refart.entries import Entry
+from refart.errors import InvalidInputError, NotFoundError, RefartError
+from refart.sources import gcs_listing, gcs_reading, objects, pinned
+from refart.sources.base import Fetched, Identify, Keep, Opened, Scan
+from refart.sources.gcs_client import GONE, MISSING, GCSClient, status_of
+from refart.sources.gcs_listing import LISTING_FIELDS, OBJECT_FIELDS, Response
+from refart.sources.objects import Circles, Row
+from refart.sources.pinned import uri_of
+
+PAGE_OBJECTS = 5000
+"""Asked for with every page. GCS promises 1,000 at most (objects.list, maxResults), and may give more."""
+
+PINNED_BY_HAND: Final = "#"
+
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]\Z")  # "About Cloud Storage buckets"
+
+
+class GCSSource:
+    """The source of `gs://` and `gcs://`.
+
+    `options` are gcsfs' storage options; what they leave open, gcsfs and google-auth find (application default
+    credentials, workload identity, the metadata server, `STORAGE_EMULATOR_HOST`). Raises `InvalidInputError` for an
+    option that gcsfs does not know.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._client = GCSClient(options)
+
+    def scan(
+        self,
+        uri: str,
+        *,
+        identify: Identify = "best",
+        keep: Keep | None = None,
+        on_page: Callable[[int], None] | None = None,
+    ) -> Scan:
+        """List the object or prefix at `uri`: one request a page (GCS gives 1,000 objects or more), no other.
+
+        The pin is `generation:N`, on buckets without versions as well; the content id is the MD5, for composite objects
+        the CRC32C. Where a customer's key encrypts, a listing tells neither, and the generation is the content id.
+        `gs://bucket/key#N` is the generation N of `key` where no such literal key exists. Where listing is denied,
+        one request still finds a single object.
+
+        Raises `InvalidInputError` also where `uri` is an object and a prefix of others at once.
+        """
+        root, bucket, key = split(uri)
+        return objects.scan(
+            _Bucket(self._client, root, bucket), uri, key, identify=identify, keep=keep, on_page=on_page
+        )
+
+    def stat(self, uri: str) -> Entry | None:
+        """The current object at exactly `uri`, by one request; None where there is none (or no such bucket)."""
+        root, name, key = split(uri)
+        bucket = _Bucket(self._client, root, name)
+        row = bucket.head(key) if key else None
+        return None if row is None else objects.entry_of(row, bucket)
+
+    def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:
+        """Stream the stored bytes of a reference (compressed where they are stored so) by one GET.
+
+        A body that breaks off is continued by ranged GETs of the same generation, `pinned.RESUMES` times.
+        """
+        return pinned.fetch(self._getter(entry), entry, gcs_reading.wanted, self.stat)
+
+    def open(self, entry: Entry) -> Opened:
+        """A seekable stream of ranged GETs that all name the generation the first one found.
+
+        Overwritten meanwhile, it gives the pinned bytes or raises `ReferenceChangedError`, never a mix.
+        """
+        return pinned.open_stream(self._getter(entry), entry, gcs_reading.wanted, self.stat)
+
+    def _getter(self, entry: Entry) -> pinned.Get:
+        _, bucket, key = split(uri_of(entry))
+        return gcs_reading.getter(self._client, bucket, key, entry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bucket:
+    """See `objects.Bucket`."""
+
+    client: GCSClient
+    root: str
+    name: str
+
+    def uri_of(self, key: str) -> str:
+        return self.root + key
+
+    def responses(self, prefix: str) -> Iterator[Response]:
+        what = f"listing {self.root}{prefix}"
+        circles = Circles(what)
+        asked = {
+            "prefix": prefix,
+            "fields": LISTING_FIELDS,
+            "maxResults": str(PAGE_OBJECTS),
+            "projection": "noAcl",
+        }
+        while True:
+            listed = gcs_listing.parse(self.client.get_json(what, self.name, None, asked), what)
+            yield listed
+            if listed.page_token is None:
+                return
+            circles.check(listed.page_token)
+            asked["pageToken"] = listed.page_token
+
+    def head(self, key: str, generation: str | None = None) -> Row | None:
+        """One object by one request; None where it, or that generation of it, does not exist."""
+        asked = {"fields": OBJECT_FIELDS, "projection": "noAcl"}
+        if generation is not None:
+            asked["generation"] = generation
+        what = self.root + key
+        try:
+            row = gcs_listing.row_of(self.client.get_json(what, self.name, key, asked), what)
+        except RefartError as error:
+            if status_of(error) in (MISSING if generation is None else GONE):
+                return None
+            raise
+        # Some emulators do not look at the parameter.
+        return row if generation is None or row.pin == f"generation:{generation}" else None
+
+    def by_hand(self, key: str) -> Row | None:
+        """The generation that `key#N` names."""
+        bare, _, generation = key.rpartition(PINNED_BY_HAND)
+        if not bare or not (generation.isascii() and generation.isdigit()):
+            return None
+        row = self.head(bare, generation)
+        if row is None:
+            raise NotFoundError(
+                f"{self.root}{bare} has no generation {generation} to read"
+                f" (and no object has the literal name {self.root}{key})"
+            )
+        return row
+
+    def write_by_hand(self, row: Row) -> str:
+        return f"{self.root}{row.key}{PINNED_BY_HAND}{(row.pin or '').removeprefix('generation:')}"
+
+
+def split(uri: str) -> tuple[str, str, str]:
+    """`(scheme://bucket/, bucket, key)`; the bucket ends at the first slash and the key is all the rest, as
+    it stands.
+
+    Raises `InvalidInputError` for a URI without a bucket, or with one that GCS could not have.
+    """
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if not bucket:
+        raise InvalidInputError(f"{uri} names no bucket: write gs://bucket/key")
+    if not _BUCKET.match(bucket):
+        raise InvalidInputError(f"{uri}: {bucket!r} is not the name of a bucket of GCS")
+    return f"{scheme}://{bucket}/", bucket, key

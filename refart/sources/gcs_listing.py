@@ -1,0 +1,78 @@
+"""What the JSON API says about objects of GCS, one by one and in lists."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from refart.errors import SourceError
+from refart.sources.objects import Listed, Row
+
+OBJECT_FIELDS: Final = "name,size,generation,md5Hash,crc32c"
+"""All that is asked for: an eighth of what GCS would say about an object."""
+
+LISTING_FIELDS: Final = f"items({OBJECT_FIELDS}),nextPageToken"
+
+
+@dataclass(frozen=True, slots=True)
+class Response(Listed):
+    """One response, and how to go on."""
+
+    page_token: str | None
+    """Continues the listing; None on its last response."""
+
+
+def content_id_of(md5: str | None, crc32c: str | None, generation: str) -> str:
+    """The content id of an object by its hashes, in base64 as GCS gives them.
+
+    Every object has a CRC32C, and all but composite ones an MD5 ("Hashes and ETags"); a list tells neither of objects
+    that a customer's key encrypts. The ETag changes with metadata and is never asked for.
+    Raises `ValueError` for a hash that is none.
+    """
+    for algo, text, size in (("md5", md5, 16), ("crc32c", crc32c, 4)):
+        if text:
+            digest = base64.b64decode(text, validate=True)
+            if len(digest) != size:
+                raise ValueError(f"an {algo} of {len(digest)} bytes")
+            return f"{algo}:{digest.hex()}"
+    return f"generation:{generation}"
+
+
+def row_of(resource: Mapping[str, Any], what: str) -> Row:
+    """An object by its resource. Raises `SourceError` for what is none; `what` begins the message."""
+    try:
+        return _row_of(resource)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _not_understood(error, what) from error
+
+
+def parse(answer: Mapping[str, Any], what: str) -> Response:
+    """The answer to objects.list. Raises `SourceError` for what is none; `what` begins the message."""
+    try:
+        rows = [_row_of(item) for item in answer.get("items", ())]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _not_understood(error, what) from error
+    keys = [row.key for row in rows]
+    token = answer.get("nextPageToken")
+    return Response(
+        rows,
+        last_key=max(keys, default=""),
+        in_order=keys == sorted(keys),  # by code point, which is the order of UTF-8
+        is_last=not token,
+        page_token=token or None,
+    )
+
+
+def _row_of(resource: Mapping[str, Any]) -> Row:
+    generation = str(int(resource["generation"]))
+    content_id = content_id_of(resource.get("md5Hash"), resource.get("crc32c"), generation)
+    return Row(resource["name"], int(resource["size"]), content_id, f"generation:{generation}")
+
+
+def _not_understood(error: Exception, what: str) -> SourceError:
+    return SourceError(
+        f"{what}: the server's answer is not one of the JSON API of GCS"
+        f" ({type(error).__name__}: {str(error)[:100]})"
+    )
