@@ -61,6 +61,11 @@ class Receipts:
 
     It is only a memory: where its file is damaged, locked or cannot be written, files are read again. Each
     row is sealed by a checksum of its own, because SQLite does not notice a flipped bit.
+
+    On a network file system a receipt is as good as what the mount says of a file. NFS answers from memory for up to
+    a minute (nfs(5), `acregmax`), so an edit by another machine may show that late, and a server whose clock is
+    more than two seconds behind makes a young file look settled. Where inode numbers change with each mount, files
+    are read again.
     """
 
     def __init__(self, path: Path | None) -> None:

@@ -105,6 +105,29 @@ def test_a_file_of_the_same_size_and_time_in_its_place_is_a_change(memory: Recei
     assert memory.hash_file(path) == (content_id(b"other"), 5)
 
 
+def test_a_file_with_another_inode_number_is_read_again(
+    memory: Receipts, tmp_path: Path, reads: list[str]
+) -> None:
+    """As where a network file system gives new ones with each mount: they are no proof of the same bytes."""
+    path = write(tmp_path / "f", b"bytes")
+    receipt = Receipt.of(path, "0" * 64)
+    memory.remember([receipt._replace(inode=receipt.inode + 1)])
+    assert memory.hash_file(path) == memory.hash_file(path) == (content_id(b"bytes"), 5)
+    assert reads == [str(path)]
+
+
+def test_whole_seconds_are_remembered_once_they_have_passed(
+    memory: Receipts, tmp_path: Path, reads: list[str]
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"bytes")
+    second = int(time.time()) - 4
+    os.utime(path, (second, second))
+    memory.hash_file(path)
+    memory.hash_file(path)
+    assert len(reads) == 1
+
+
 def test_an_edit_right_after_reading_is_noticed(memory: Receipts, tmp_path: Path) -> None:
     """The clock of modified times stands still for milliseconds; a hundred edits meet such a standstill."""
     path = tmp_path / "f"
