@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -30,12 +31,14 @@ from refart.local import local_side
 from refart.manifest import compare
 from refart.manifest.compare import Diff
 from refart.manifest.draft import Draft
+from refart.manifest.index import ManifestIndex
 from refart.manifest.reader import Manifest
 from refart.ops import add as ops_add
 from refart.ops import commit as ops_commit
 from refart.ops import download as ops_download
 from refart.ops import lineage as ops_lineage
 from refart.ops import verify as ops_verify
+from refart.ops.identify import Checksum
 from refart.ops.patterns import Patterns
 from refart.ops.select import selection
 
@@ -78,7 +81,7 @@ class Artifact:
         self._row: VersionRow | None = None
         self._created = False
         self._manifest: Manifest | None = None
-        self._built: tuple[int, ManifestInfo] | None = None
+        self._built: tuple[int, ManifestIndex] | None = None
         self._inputs: tuple[VersionKey, ...] = ()
         self._staging: Path | None = None
 
@@ -185,6 +188,14 @@ class Artifact:
         """Bytes of the managed files. Files that versions share are stored once and counted in each."""
         return self._info().managed_bytes
 
+    @property
+    def weak_count(self) -> int | None:
+        """How many entries have a weak identity: another content of the same size may have it too.
+
+        None for a version that an older refart logged, which did not count them.
+        """
+        return (self._measured() if self._row is None else self._reader().index).weak_count
+
     def __repr__(self) -> str:
         what = self.qualified_name if self._row is not None else f"{self._name} (draft)"
         return f"<Artifact {what}, type {self._type}>"
@@ -195,25 +206,37 @@ class Artifact:
         self,
         uri: PathLike,
         name: str | None = None,
-        checksum: ops_add.Checksum = True,
+        checksum: Checksum = True,
         max_objects: int | None = None,
         include: Patterns = None,
         exclude: Patterns = None,
         allow_empty: bool = False,
         overwrite: bool = False,
+        follow_symlinks: bool = True,
+        strip_signature: bool = False,
+        executor: Executor | None = None,
     ) -> Entries:
         """Point at the object or at everything below the prefix that `uri` names. No byte is copied.
 
-        - `uri`: `s3://bucket/key`, `s3://bucket/prefix` (whole path components: `data` is never `data2/`), `s3://…?versionId=V`
-          for one version by hand, `file:///path` or a plain path. Bytes in the key are taken as they stand.
+        - `uri`: an object or a prefix of whole path components (`data` is never `data2/`) in S3, GCS or Azure, a file
+          or folder, one HTTP URL, or whatever fsspec opens; `docs/sources.md` has them all. Bytes in the key are taken
+          as they stand. `s3://…?versionId=V`, `gs://…#GENERATION` and `az://…?versionid=V` pin by hand.
+          `refart://[project/]name[:version][/path]` takes entries of another version: no byte is copied, a later
+          version of theirs changes nothing here, and logging records that version as an input.
         - `name`: path of the entry, or folder the entries go under. Default: the base name of an object, and the
           keys' rest below a prefix.
         - `checksum`: True records the strongest content id a listing gives (local files are hashed, but not read
-          again while size, mtime and inode stay the same). `"sha256"` reads every byte once. False records none.
+          again while size, mtime and inode stay the same). `"sha256"` reads every byte once. `"stored"` asks the
+          server for a checksum that listings do not tell, one request an object (S3). `"stat"` records size and
+          modified time of files, and reads nothing. False records none.
         - `max_objects`: more wanted objects than this are an error. Default: no limit.
         - `include`, `exclude`: patterns as in `.gitignore`, matched against the path below `uri`.
         - `allow_empty`: accept that nothing matches; otherwise that is `NotFoundError`.
         - `overwrite`: replace entries of the same path; otherwise other bytes at a path are `ConflictError`.
+        - `follow_symlinks`: False leaves out symbolic links of a folder, and what they lead to.
+        - `strip_signature`: take a signed URL without its signature; otherwise it is refused, since it would be stored.
+        - `executor`: computes checksums (`"sha256"`, `"stored"`, files of this machine) instead of threads of this
+          process. Its workers must see the same configuration, files and credentials.
 
         All or nothing: after an error the draft is as it was. Raises `NotFoundError`, `PermissionDeniedError`,
         `SourceError`, `InvalidInputError` (also for two keys that would meet in one path), `FinalizedError`.
@@ -229,20 +252,35 @@ class Artifact:
             exclude=exclude,
             allow_empty=allow_empty,
             overwrite=overwrite,
+            follow_symlinks=follow_symlinks,
+            strip_signature=strip_signature,
+            executor=executor,
         )
         return Entries(self, added)
 
     def add_references(
-        self, uris: Iterable[str], base: str | None = None, checksum: ops_add.Checksum = True
+        self,
+        uris: Iterable[str],
+        base: str | None = None,
+        checksum: Checksum = True,
+        strip_signature: bool = False,
+        executor: Executor | None = None,
     ) -> Entries:
         """Point at many single objects, looked up in parallel, one request each; all or nothing.
 
         `base` is a prefix of all of them: paths are then the rest below it. Without it, paths are base names (two of
-        the same name are an error).
+        the same name are an error). The other arguments are those of `add_reference`.
         """
-        return Entries(
-            self, ops_add.add_references(self._here(), self._editable(), uris, base=base, checksum=checksum)
+        added = ops_add.add_references(
+            self._here(),
+            self._editable(),
+            uris,
+            base=base,
+            checksum=checksum,
+            strip_signature=strip_signature,
+            executor=executor,
         )
+        return Entries(self, added)
 
     def add_file(
         self, local_path: PathLike, name: str | None = None, overwrite: bool = False, force: bool = False
@@ -267,8 +305,12 @@ class Artifact:
         overwrite: bool = False,
         allow_empty: bool = False,
         force: bool = False,
+        follow_symlinks: bool = True,
     ) -> Entries:
-        """Add all files below a local folder as managed files, under `name`; hashed in parallel. See `add_file`."""
+        """Add all files below a local folder as managed files, under `name`; hashed in parallel. See `add_file`.
+
+        Symbolic links are followed, or left out with `follow_symlinks=False`.
+        """
         added = ops_add.add_dir(
             self._here(),
             self._editable(),
@@ -279,6 +321,7 @@ class Artifact:
             overwrite=overwrite,
             allow_empty=allow_empty,
             force=force,
+            follow_symlinks=follow_symlinks,
         )
         return Entries(self, added)
 
@@ -347,11 +390,12 @@ class Artifact:
     ) -> str:
         """Bring the files to `root` (default `./artifacts/name-v3`) and return it.
 
-        Every byte is checked while it streams (size, recorded hash or MD5 of a single-part ETag, else pin or ETag)
-        and a file appears by rename only when it is right. Files that are there and right are neither moved nor
-        read; damaged ones are fetched again; files that are not entries are left alone. `path_prefix` takes one
-        entry or folder. `link="auto"` takes bytes from the local cache by reflink, else read-only hard link, else
-        copy; `"copy"` gives files of your own to edit.
+        Every byte is checked while it streams, by the strongest of what is recorded (hash, CRC, multipart ETag
+        computed again, ETag or pin, weak identity; `download_report` tells which), and a file appears by rename only
+        when it is right. Files that are there and right are neither moved nor read; damaged ones are fetched again;
+        files that are not entries are left alone. `path_prefix` takes one entry or folder. `link="auto"` takes bytes
+        from the local cache by reflink, else read-only hard link, else copy; `"copy"` gives files of your own to
+        edit.
 
         `allow_missing_references` leaves out references whose object is gone; ones that changed are errors all the
         same. What nothing could confirm is named in a warning of the logger `refart`.
@@ -609,6 +653,9 @@ class Artifact:
         """Digests and counts: recorded, or computed from the draft once a revision."""
         if self._row is not None:
             return self._row.manifest
+        return ops_commit.info_of(self._measured())
+
+    def _measured(self) -> ManifestIndex:
         draft = self._editable()
         if self._built is None or self._built[0] != draft.revision:
             self._built = (draft.revision, ops_commit.measure(draft))

@@ -80,9 +80,9 @@ def from_etag(etag: str) -> str:
 
 
 def etag_of(content_id: str) -> str | None:
-    """The S3 ETag (without quotes) that a content id made by `from_etag` stands for, else None."""
+    """The ETag (without quotes) that a content id made by `from_etag` stands for; None for a weak one too."""
     algo, value = split(content_id)
-    return value if algo in ("md5", "etag") else None
+    return value if algo in ("md5", "etag") and not value.startswith(WEAK_ETAG) else None
 
 
 def is_weak(content_id: str) -> bool:

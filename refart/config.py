@@ -10,15 +10,19 @@
 | `REFART_CACHE_BYTES` | `cache_bytes`   | 10 GiB; 0 switches the cache off            |
 | `REFART_THREADS`     | `threads`       | 4 a core, between 8 and 32                  |
 | `REFART_SINGLE_WRITER` | `single_writer` | false: true lets a server hold a store that ignores exclusive creation |
-| –                    | `storage_options` | per URI prefix, in the words of the fsspec driver |
+| `REFART_STORAGE_OPTIONS` | `storage_options` | per URI prefix, in the words of the fsspec driver |
 
     [storage_options."s3://lake"]
     endpoint_url = "https://s3.example.org"
     profile = "lake"
+
+In the environment, storage options are JSON: `{"s3://lake": {"profile": "lake"}}`. A prefix that stands there replaces
+the same prefix of the file; others of the file stay.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -91,9 +95,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     unknown = sorted(set(table) - _KNOWN)
     if unknown:
         raise InvalidInputError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(_KNOWN))}")
-    options = table.get("storage_options", {})
-    if not isinstance(options, dict) or not all(isinstance(v, dict) for v in options.values()):
-        raise InvalidInputError(f"{path}: storage_options must be tables named by a URI prefix")
+    options = {**_options(table.get("storage_options", {}), str(path)), **_options_of_environment(env)}
 
     def text(variable: str, key: str) -> str | None:
         value = env.get(variable) or table.get(key)
@@ -133,6 +135,28 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         single_writer=flag("REFART_SINGLE_WRITER", "single_writer"),
         storage_options=options,
     )
+
+
+def _options(value: object, where: str) -> dict[str, dict[str, Any]]:
+    """Check storage options; what they hold is never shown, since it may be secret."""
+    if not isinstance(value, dict) or not all(isinstance(options, dict) for options in value.values()):
+        raise InvalidInputError(f"{where}: storage_options must be tables named by a URI prefix")
+    for prefix in value:
+        if "://" not in prefix and not prefix.startswith("/"):
+            raise InvalidInputError(
+                f"{where}: storage_options are named by a URI prefix such as s3://lake, not {prefix[:80]!r}"
+            )
+    return value
+
+
+def _options_of_environment(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    variable = "REFART_STORAGE_OPTIONS"
+    try:
+        value = json.loads(env.get(variable) or "{}")
+    except ValueError as error:
+        # The message of `json` repeats nothing of the text; the chained error would.
+        raise InvalidInputError(f"{variable} is not JSON: {error}") from None
+    return _options(value, variable)
 
 
 def _read_file(env: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:

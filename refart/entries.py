@@ -61,6 +61,11 @@ class Entry:
         """True where the bytes lie at `uri`, False for a managed file."""
         return self.uri is not None
 
+    @property
+    def is_weak(self) -> bool:
+        """True where other bytes can have the same content id without anyone's intent (see `checksums.is_weak`)."""
+        return checksums.is_weak(self.content_id)
+
 
 def page_of(entries: Iterable[Entry]) -> Page:
     """One page of a few entries (no more than `PAGE_ROWS`), in the given order."""

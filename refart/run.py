@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import getpass
+import logging
 import os
 import secrets
 import socket
@@ -25,6 +26,8 @@ from refart.ops import commit as ops_commit
 from refart.ops import parts as ops_parts
 
 DEFAULT_TYPE = "dataset"
+
+_log = logging.getLogger("refart")
 
 
 class Run(RunRecord):
@@ -87,7 +90,15 @@ class Run(RunRecord):
         request = self._request(artifact, aliases, tags)
         if artifact._draft is None:
             return self._log_again(artifact, request)
-        return artifact._adopt(self._context, ops_commit.log(self._context, artifact._draft, request))
+        artifact._adopt(self._context, ops_commit.log(self._context, artifact._draft, request))
+        weak = artifact.weak_count
+        if artifact.created and weak:
+            _log.warning(
+                "%s: %s of %s entries have a weak identity (size and time, a weak ETag, or none), so that other bytes"
+                " of the same size can go unnoticed; checksum='sha256' makes it strong",
+                *(artifact.qualified_name, f"{weak:,}", f"{artifact.file_count:,}"),
+            )
+        return artifact
 
     def upsert_artifact(
         self,

@@ -342,16 +342,38 @@ def test_one_entry_is_not_what_lies_below_it(
     assert Path(draft["data"].download(tmp_path / "root")).read_bytes() == b"a"
 
 
+def test_weak_identities_are_counted_and_told_when_they_are_logged(
+    refart_workspace: Workspace, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    draft = refart_workspace.draft("mixed")
+    draft.add_reference(source / "a.txt", checksum="stat")
+    draft.add_reference(source / "data")
+    assert (draft.weak_count, draft["a.txt"].is_weak, draft["b.txt"].is_weak) == (1, True, False)
+    with caplog.at_level(logging.WARNING, "refart"):
+        version = log(refart_workspace, draft)
+        again = refart_workspace.draft("mixed")
+        again.add_reference(source / "a.txt", checksum="stat")
+        again.add_reference(source / "data")
+        assert log(refart_workspace, again).created is False
+    [told] = [record.getMessage() for record in caplog.records]
+    assert f"1 of {version.file_count} entries have a weak identity" in told
+    assert refart_workspace.artifact("mixed").weak_count == 1
+    report = version.download_report(tmp_path / "root")
+    assert report.weakly_confirmed == 1
+    assert report.checked_by == {"sha256": version.file_count - 1, "weak": 1}
+
+
 def test_unverified_and_missing_files_are_told(
     refart_workspace: Workspace, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     draft = refart_workspace.draft("weak")
     draft.add_reference(source, checksum=False)
-    log(refart_workspace, draft)
-    (source / "a.txt").unlink()
     with caplog.at_level(logging.WARNING, "refart"):
+        log(refart_workspace, draft)
+        (source / "a.txt").unlink()
         draft.download(tmp_path / "root", allow_missing_references=True)
     told = [record.getMessage() for record in caplog.records]
+    assert told.pop(0).startswith("default/weak:v0: 3 of 3 entries have a weak identity")
     assert told == [
         "default/weak:v0: 1 references are gone and were left out, first 'a.txt'",
         "default/weak:v0: 2 files could not be verified: no hash, pin or ETag was recorded, first 'data/b.txt'",

@@ -201,3 +201,33 @@ def test_default_threads_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> No
     for cores, threads in ((None, 8), (1, 8), (4, 16), (64, 32)):
         monkeypatch.setattr(config.os, "cpu_count", lambda cores=cores: cores)
         assert config.default_threads() == threads
+
+
+def test_storage_options_of_the_environment_stand_beside_those_of_the_file(file: Path) -> None:
+    text = """
+        [storage_options."s3://lake"]
+        profile = "file"
+        [storage_options."gs://lake"]
+        token = "anon"
+    """
+    found = loaded(file, text, REFART_STORAGE_OPTIONS='{"s3://lake": {"anon": true}, "az://c": {}}')
+    assert found.storage_options == {
+        "s3://lake": {"anon": True},
+        "gs://lake": {"token": "anon"},
+        "az://c": {},
+    }
+    assert found.options_for("s3://lake/x") == {"anon": True}
+
+
+def test_options_of_a_whole_scheme(file: Path) -> None:
+    found = loaded(file, "", REFART_STORAGE_OPTIONS='{"s3://": {"anon": true}, "s3://lake": {}}')
+    assert found.options_for("s3://other/x") == {"anon": True}
+    assert found.options_for("s3://lake/x") == {}
+    assert found.options_for("gs://other/x") == {}
+
+
+@pytest.mark.parametrize("value", ["{", "[]", "3", '{"s3://lake": "secret"}', '{"lake": {"key": "secret"}}'])
+def test_storage_options_that_are_none_are_refused_and_never_shown(file: Path, value: str) -> None:
+    with pytest.raises(InvalidInputError, match="REFART_STORAGE_OPTIONS") as error:
+        loaded(file, "", REFART_STORAGE_OPTIONS=value)
+    assert "secret" not in str(error.value)

@@ -46,8 +46,12 @@ class Settings:
     @contextmanager
     def open(self, *, create: bool = False) -> Iterator[Workspace]:
         """The workspace. Only a command that writes may create one: a wrong URL must not look like an empty one."""
+        import logging
+
         from refart.workspace import Workspace
 
+        # What the library remarks, commands tell themselves.
+        logging.getLogger("refart").addHandler(logging.NullHandler())
         with Workspace.open(self.workspace, create=create, reporter=self.reporter()) as workspace:
             yield workspace
 

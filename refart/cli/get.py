@@ -86,10 +86,15 @@ def get(
         settings.output.note(
             f"nothing confirms the bytes of {len(report.unverified):,} files: no hash, pin or ETag"
         )
+    if report.weakly_confirmed:
+        settings.output.note(
+            f"only size and time, or a weak ETag, confirm the bytes of {report.weakly_confirmed:,} files"
+        )
     settings.output.record(
         {"name": artifact.qualified_name, "run": run.id, **asdict(report)},
         headline=f"{artifact.qualified_name} is in {report.root}",
         hide=("name", "root"),
+        text={"checked_by": ", ".join(f"{rung} {count:,}" for rung, count in report.checked_by.items())},
     )
 
 

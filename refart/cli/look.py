@@ -10,7 +10,14 @@ import click
 
 from refart.cli.common import Command, Settings, split_path
 from refart.cli.output import Column
-from refart.cli.shapes import collection_record, entry_record, run_label, run_record, version_record
+from refart.cli.shapes import (
+    collection_record,
+    entry_record,
+    run_label,
+    run_record,
+    version_record,
+    weak_text,
+)
 from refart.errors import InvalidInputError, NotFoundError
 
 _CHUNK_BYTES: Final = 8 << 20
@@ -19,6 +26,7 @@ _COLLECTIONS: Final = [Column(key) for key in ("name", "type", "versions", "late
 _VERSIONS: Final = [
     Column(key) for key in ("version", "created_at", "entries", "size_bytes", "aliases", "tags")
 ]
+_WEAK: Final = Column("weak", "", text=lambda row: "weak" if row["weak"] else "")
 _ENTRIES: Final = [Column("size"), Column("path")]
 _LONG_ENTRIES: Final = [Column(key) for key in ("size", "content_id", "path", "uri", "pin")]
 
@@ -68,7 +76,9 @@ def ls(settings: Settings, target: str | None, long: bool, limit: int | None) ->
             if path is not None and not first:
                 raise NotFoundError(f"{artifact.qualified_name} has no entry {path!r} and nothing below it")
             rows = chain(first, entries)
-            settings.output.rows(rows, _LONG_ENTRIES if long else _ENTRIES, header=long)
+            size, *others = _LONG_ENTRIES if long else _ENTRIES
+            marks = [] if artifact.weak_count == 0 else [_WEAK]
+            settings.output.rows(rows, [size, *marks, *others], header=long)
 
 
 @click.command(cls=Command)
@@ -87,6 +97,7 @@ def show(settings: Settings, name: str) -> None:
         logged_by, used_by = artifact.logged_by(), artifact.used_by()
         record = {
             **version_record(artifact),
+            "weak_entries": artifact.weak_count,
             "logged_by": None if logged_by is None else run_record(logged_by),
             "used_by": [run_record(run) for run in used_by],
         }
@@ -95,6 +106,7 @@ def show(settings: Settings, name: str) -> None:
         headline=artifact.qualified_name,
         hide=("name", "version"),
         text={
+            "weak_entries": weak_text(artifact),
             "logged_by": None if logged_by is None else run_label(logged_by),
             "used_by": [run_label(run) for run in used_by],
         },

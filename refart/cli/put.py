@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from refart.cli.common import Command, Settings, given
-from refart.cli.shapes import version_record
+from refart.cli.shapes import version_record, weak_text
 from refart.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from refart.artifact import Artifact
+    from refart.ops.identify import Checksum
 
 
 @click.command(cls=Command)
@@ -52,11 +53,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--checksum",
-    type=click.Choice(["auto", "sha256", "none"]),
+    type=click.Choice(["auto", "sha256", "stored", "stat", "none"]),
     default="auto",
     show_default=True,
-    help="Of references: what the listing gives; sha256 of every byte, read once; nothing.",
+    help="Of references: what a listing gives; SHA-256 of every byte, read once; what the server keeps beside, one"
+    " request each; size and modified time of files; nothing.",
 )
+@click.option("--no-follow-symlinks", is_flag=True, help="Of folders: leave out symbolic links.")
+@click.option("--strip-signature", is_flag=True, help="Take a signed URL without its signature.")
 @click.option("--max-objects", type=click.IntRange(min=1), help="Of references: more objects are an error.")
 @click.option("--allow-empty", is_flag=True, help="Accept that a folder or prefix holds nothing.")
 @click.pass_obj
@@ -75,9 +79,10 @@ def put(
 ) -> None:
     """Log objects, prefixes, folders or files as a version.
 
-    SOURCE is a URI (s3://bucket/prefix, s3://bucket/key, file:///folder), which is logged by reference: no byte is
-    copied. Or it is a local path, whose files are copied into the workspace, each content once; with --reference it is
-    logged where it lies. Several sources make one version. The same content again makes none.
+    SOURCE is a URI (s3://bucket/prefix, gs://bucket/key, https://host/file, file:///folder …), which is logged by
+    reference: no byte is copied; refart://NAME:VERSION/PATH takes entries of another version. Or it is a local path,
+    whose files are copied into the workspace, each content once; with --reference it is logged where it lies. Several
+    sources make one version. The same content again makes none.
 
     \b
     Examples:
@@ -85,6 +90,7 @@ def put(
       refart put s3://lake/images --include '*.jpg' -a golden -m source=camera-2
       refart put results/ model.bin -n experiment -t model
       refart put -r /data/scans --checksum sha256
+      refart put refart://images:v3/train -n train-set
     """
     from refart import names
     from refart.run import default_name
@@ -99,12 +105,14 @@ def put(
         names.check_aliases(aliases), names.check_tags(tags)  # before a run exists, which would fail
         with workspace.init(project, job_type="put") as run:
             version = run.log_artifact(artifact, aliases=aliases, tags=tags)
-        record = {"created": version.created, "run": run.id, **version_record(version)}
+        weak = {"weak_entries": version.weak_count}
+        record = {"created": version.created, "run": run.id, **version_record(version), **weak}
     news = "created" if version.created else "unchanged: this content is logged already, no version was made"
     settings.output.record(
         record,
         headline=f"{version.qualified_name} {news}",
         hide=("name", "version", "created", "created_at", "manifest_digest", "source_version"),
+        text={"weak_entries": weak_text(version)},
     )
 
 
@@ -119,6 +127,8 @@ def _add(
     checksum: str,
     max_objects: int | None,
     allow_empty: bool,
+    no_follow_symlinks: bool,
+    strip_signature: bool,
 ) -> None:
     from refart import names
 
@@ -126,22 +136,32 @@ def _add(
         artifact.add_reference(
             source,
             at,
-            checksum={"auto": True, "none": False}.get(checksum, "sha256"),
+            checksum=cast("Checksum", {"auto": True, "none": False}.get(checksum, checksum)),
             max_objects=max_objects,
             include=include or None,
             exclude=exclude or None,
             allow_empty=allow_empty,
+            follow_symlinks=not no_follow_symlinks,
+            strip_signature=strip_signature,
         )
         return
-    if checksum != "auto" or max_objects is not None:
+    if checksum != "auto" or max_objects is not None or strip_signature:
         raise InvalidInputError(
-            f"{source} is copied into the workspace; --checksum and --max-objects are for references: add --reference"
+            f"{source} is copied into the workspace; --checksum, --max-objects and --strip-signature are for"
+            " references: add --reference"
         )
     if Path(source).expanduser().is_dir():
-        artifact.add_dir(source, at, include or None, exclude or None, allow_empty=allow_empty)
-    elif include or exclude or allow_empty:
+        artifact.add_dir(
+            source,
+            at,
+            include or None,
+            exclude or None,
+            allow_empty=allow_empty,
+            follow_symlinks=not no_follow_symlinks,
+        )
+    elif include or exclude or allow_empty or no_follow_symlinks:
         raise InvalidInputError(
-            f"{source} is one file; --include, --exclude and --allow-empty are for folders"
+            f"{source} is one file; --include, --exclude, --allow-empty and --no-follow-symlinks are for folders"
         )
     else:
         artifact.add_file(source, at)

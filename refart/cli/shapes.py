@@ -49,7 +49,16 @@ def entry_record(entry: Entry) -> dict[str, Any]:
         "content_id": entry.content_id,
         "uri": entry.uri,
         "pin": entry.pin,
+        "weak": entry.is_weak,
     }
+
+
+def weak_text(artifact: Artifact) -> str | None:
+    """What people are told about weak identities; None where there are none, or nobody counted."""
+    count = artifact.weak_count
+    if not count:
+        return None
+    return f"{count:,} (size and time, a weak ETag, or nothing; --checksum sha256 makes them strong)"
 
 
 def run_record(run: RunRecord | RunRow) -> dict[str, Any]:

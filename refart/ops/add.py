@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refart import checksums, names
+from refart import names
 from refart.context import Local
-from refart.entries import SCHEMA, Entry, Page, check_page, entries_of, page_of
+from refart.entries import SCHEMA, Entry, Page, check_page, page_of
 from refart.errors import InvalidInputError, NotFoundError
 from refart.manifest.draft import Added, Draft
 from refart.manifest.runs import concat, managed_page
+from refart.ops import identify
+from refart.ops.identify import Checksum
 from refart.ops.patterns import Patterns, page_filter
-from refart.ops.stream import stream
 from refart.parallel import map_bounded, thread_pool
 from refart.progress import Task
-from refart.sources.base import Identify
-
-Checksum: TypeAlias = bool | Literal["sha256", "stored", "stat"]
 
 
 def add_reference(
@@ -37,40 +36,53 @@ def add_reference(
     exclude: Patterns = None,
     allow_empty: bool = False,
     overwrite: bool = False,
+    follow_symlinks: bool = True,
+    strip_signature: bool = False,
+    executor: Executor | None = None,
 ) -> Added:
     """Point at the object, file, prefix or folder at `uri`. See `Artifact.add_reference`."""
-    uri = names.check_uri(uri)
+    uri = names.check_uri(names.strip_signature(uri) if strip_signature else uri)
     prefix = names.check_path(name, "name") if name is not None else None
-    if checksum not in (True, False, "sha256"):
-        raise InvalidInputError(f"checksum must be True, False or 'sha256', not {checksum!r}")
+    is_local = names.uri_scheme(uri) in (None, "file")
+    checksum = identify.check(checksum, executor, is_local=is_local)
+    if not follow_symlinks and not is_local:
+        raise InvalidInputError(f"{uri}: follow_symlinks=False is for files of this machine")
+    links: dict[str, Any] = {} if follow_symlinks else {"follow_symlinks": False}
     if max_objects is not None and max_objects < 1:
         raise InvalidInputError(f"max_objects must be at least 1, not {max_objects}")
     keep = page_filter(include, exclude)
     with local.reporter.task(f"Listing {uri}", unit="objects") as task:
         source = local.sources.for_uri(uri)
-        scan = source.scan(uri, identify=_identify(checksum), keep=keep, on_page=task.advance)
-        found = _limited(scan.pages, uri, max_objects, allow_empty)
-        pages = (_under(page, prefix, replace=scan.is_object) for page in found)
-        if checksum == "sha256":
-            return draft.add(_hashed(local, pages), overwrite=overwrite)
-        return draft.add(pages, overwrite=overwrite)
+        how = identify.of_scan(checksum, executor, is_local=is_local)
+        scan = source.scan(uri, identify=how, keep=keep, on_page=task.advance, **links)
+        found = limited(scan.pages, uri, max_objects, allow_empty)
+        pages = (under(page, prefix, replace=scan.is_object) for page in found)
+        return draft.add(identify.identified(local, pages, checksum, executor), overwrite=overwrite)
 
 
 def add_references(
-    local: Local, draft: Draft, uris: Iterable[str], *, base: str | None = None, checksum: Checksum = True
+    local: Local,
+    draft: Draft,
+    uris: Iterable[str],
+    *,
+    base: str | None = None,
+    checksum: Checksum = True,
+    strip_signature: bool = False,
+    executor: Executor | None = None,
 ) -> Added:
     """Point at many single objects at once. See `Artifact.add_references`."""
     if isinstance(uris, str):
         raise InvalidInputError("add_references takes a list of URIs; add_reference takes one")
     prefix = None if base is None else names.check_uri(base).rstrip("/") + "/"
+    checksum = identify.check(checksum, executor, is_local=False)
 
     def find(uri: str) -> Page:
-        names.check_uri(uri)
+        uri = names.check_uri(names.strip_signature(uri) if strip_signature else uri)
         if prefix is not None and not uri.startswith(prefix):
             raise InvalidInputError(f"{uri} does not lie below base={base}")
         page = check_page(_one_object(local, uri, checksum), uri)
         path = None if prefix is None else names.path_from_key(uri[len(prefix) :])
-        return _under(page, path, replace=True)
+        return under(page, path, replace=True)
 
     with (
         local.reporter.task("Looking at references", unit="objects") as task,
@@ -78,24 +90,17 @@ def add_references(
     ):
         window = 4 * local.config.threads
         pages = _told(_batched(map_bounded(pool, find, uris, window=window)), task)
-        if checksum == "sha256":
-            pages = _hashed(local, pages)
-        return draft.add(pages)
-
-
-def _identify(checksum: Checksum) -> Identify:
-    if checksum == "stat":
-        return "stat"
-    return "best" if checksum else "none"
+        return draft.add(identify.identified(local, pages, checksum, executor))
 
 
 def _one_object(local: Local, uri: str, checksum: Checksum) -> Page:
     """The page of the single object at `uri`: by one request, where it is the current object of a literal key."""
     source = local.sources.for_uri(uri)
-    entry = source.stat(uri) if checksum is not False else None
+    how = identify.of_scan(checksum, None, is_local=False)
+    entry = source.stat(uri) if how == "best" else None
     if entry is not None:
         return page_of([entry])
-    scan = source.scan(uri, identify=_identify(checksum))
+    scan = source.scan(uri, identify=how)
     if scan.is_object:
         return next(scan.pages)
     if next(scan.pages, None) is None:
@@ -134,6 +139,7 @@ def add_dir(
     overwrite: bool = False,
     allow_empty: bool = False,
     force: bool = False,
+    follow_symlinks: bool = True,
 ) -> Added:
     """Add a local folder's files as managed files. See `Artifact.add_dir`."""
     folder = _local_path(path, "add_dir")
@@ -146,9 +152,10 @@ def add_dir(
     if force:
         local.receipts.forget_below(folder.absolute())
     with local.reporter.task(f"Reading {folder}", unit="files") as task:
-        scan = local.sources.for_uri(uri).scan(uri, keep=keep, on_page=task.advance)
-        pages = _limited(scan.pages, uri, None, allow_empty)
-        return draft.add((managed_page(_under(page, prefix)) for page in pages), overwrite=overwrite)
+        links: dict[str, Any] = {} if follow_symlinks else {"follow_symlinks": False}
+        scan = local.sources.for_uri(uri).scan(uri, keep=keep, on_page=task.advance, **links)
+        pages = limited(scan.pages, uri, None, allow_empty)
+        return draft.add((managed_page(under(page, prefix)) for page in pages), overwrite=overwrite)
 
 
 def _local_path(path: str | os.PathLike[str], verb: str) -> Path:
@@ -165,7 +172,7 @@ def _local_path(path: str | os.PathLike[str], verb: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
-def _under(page: Page, prefix: str | None, *, replace: bool = False) -> Page:
+def under(page: Page, prefix: str | None, *, replace: bool = False) -> Page:
     """Put the paths of a page below `prefix` (or, for the page of a single object, in place of its base name)."""
     if prefix is None:
         return page
@@ -178,7 +185,7 @@ def _under(page: Page, prefix: str | None, *, replace: bool = False) -> Page:
     return check_page(page.set_column(0, SCHEMA.field("path"), path), f"below {prefix[:80]!r}")
 
 
-def _limited(pages: Iterable[Page], uri: str, max_objects: int | None, allow_empty: bool) -> Iterator[Page]:
+def limited(pages: Iterable[Page], uri: str, max_objects: int | None, allow_empty: bool) -> Iterator[Page]:
     """Check and pass on pages; a limit that is hit, or nothing at all, is an error (a draft then adds nothing)."""
     count = 0
     for page in pages:
@@ -214,34 +221,6 @@ def _batched(pages: Iterable[Page], rows: int = 4096) -> Iterator[Page]:
             waiting = []
     if waiting:
         yield concat(waiting)
-
-
-def _hashed(local: Local, pages: Iterable[Page], batch_rows: int = 1024) -> Iterator[Page]:
-    """Replace content ids by the sha256 of the bytes, read once, in parallel, pinned and checked while they stream.
-
-    The ETag of an unversioned object stays as its pin, since the content id no longer carries it.
-    """
-
-    def hash_one(entry: Entry) -> Entry:
-        if entry.content_id.startswith("sha256:"):
-            return entry
-        with stream(local, None, entry) as chunks:
-            for chunk in chunks:
-                task.advance(0, size_bytes=len(chunk))
-        task.advance()
-        assert chunks.checked is not None
-        etag = checksums.etag_of(entry.content_id)
-        pin = entry.pin if entry.pin is not None or etag is None else f"etag:{etag}"
-        return Entry(entry.path, chunks.checked.size_bytes, f"sha256:{chunks.checked.sha256}", entry.uri, pin)
-
-    with (
-        local.reporter.task("Hashing", unit="objects") as task,
-        thread_pool(local.config.threads) as pool,
-    ):
-        for page in pages:
-            for start in range(0, page.num_rows, batch_rows):
-                rows = entries_of(page.slice(start, batch_rows))
-                yield page_of(map_bounded(pool, hash_one, rows, window=2 * local.config.threads))
 
 
 def new_file_target(folder: Callable[[], Path], name: str) -> Path:

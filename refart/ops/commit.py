@@ -19,6 +19,7 @@ from refart.catalog.base import Commit, Committed, ManifestInfo, VersionFilter, 
 from refart.context import Context
 from refart.errors import ConflictError
 from refart.manifest.draft import Draft
+from refart.manifest.index import ManifestIndex
 from refart.manifest.writer import Built, write_manifest
 from refart.parallel import map_bounded, thread_pool
 
@@ -56,7 +57,7 @@ def log(context: Context, draft: Draft, request: Request) -> Committed:
         )
     with TemporaryDirectory(prefix="refart-manifest-") as folder:
         built = write_manifest(draft.segments(), Path(folder))
-        manifest = info_of(built)
+        manifest = info_of(built.index)
         if known is not None:
             same = VersionFilter(
                 project=request.project, name=request.name, manifest_digest=manifest.manifest_digest
@@ -97,9 +98,8 @@ def _commit_row(context: Context, request: Request, manifest: ManifestInfo) -> C
     )
 
 
-def info_of(built: Built) -> ManifestInfo:
-    """What the catalog keeps of a built manifest."""
-    index = built.index
+def info_of(index: ManifestIndex) -> ManifestInfo:
+    """What the catalog keeps of a manifest."""
     return ManifestInfo(
         address=index.address,
         content_digest=index.content_digest,
@@ -144,10 +144,10 @@ def upload_manifest(context: Context, built: Built) -> None:
     context.store.put_bytes("manifests", built.index.address, built.index.to_json())
 
 
-def measure(draft: Draft) -> ManifestInfo:
+def measure(draft: Draft) -> ManifestIndex:
     """Digests and counts of a draft as it stands; writes only to a temporary folder."""
     with TemporaryDirectory(prefix="refart-manifest-") as folder:
-        return info_of(write_manifest(draft.segments(), Path(folder)))
+        return write_manifest(draft.segments(), Path(folder)).index
 
 
 def link(

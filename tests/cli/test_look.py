@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,7 @@ def test_ls_of_a_version_lists_entries(cli: Calls, data: str) -> None:
     ]
     rows = cli("ls", "data:v1/train", "--json").documents
     assert [row["path"] for row in rows] == ["train/a.txt", "train/b.txt", "train/c.txt"]
-    assert set(rows[0]) == {"path", "size", "content_id", "uri", "pin"}
+    assert set(rows[0]) == {"path", "size", "content_id", "uri", "pin", "weak"}
     assert cli("ls", "data:v1/train/", "--json").documents == rows
 
 
@@ -69,6 +70,25 @@ def test_ls_long_shows_what_identifies_an_entry(cli: Calls, versioned_lake: Lake
     assert "md5:" in first
     assert f"{versioned_lake.uri}/raw/2026/a.csv" in first
     assert "version:" in first
+
+
+def test_weak_identities_are_shown_as_weak(cli: Calls, tmp_path: Path) -> None:
+    """When they are logged, listed, shown and downloaded; people are told what to do about it."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"1")
+    put = cli("put", "-r", str(folder), "-n", "scans", "--checksum", "stat")
+    assert "weak entries  1 (size and time" in put.stdout
+    assert cli("ls", "scans:v0").stdout.splitlines() == ["1 B  weak  a"]
+    [row] = cli("ls", "scans:v0", "--json").documents
+    assert row["weak"] is True
+    assert put.stderr == ""
+    assert re.search(r"weak entries +1 \(size and time", cli("show", "scans").stdout)
+    assert cli("show", "scans", "--json").document["weak_entries"] == 1
+    got = cli("get", "scans", "--root", str(tmp_path / "root"))
+    assert "checked by" in got.stdout
+    assert "weak 1" in got.stdout
+    assert "confirm the bytes of 1 files" in got.stderr
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_bytes_then_shards_then_index_then_catalog(context: Context, draft: Draf
     assert committed.created
     info = committed.version.manifest
     assert (info.entry_count, info.size_bytes, info.referenced_bytes, info.managed_bytes) == (3, 11, 5, 6)
-    assert info == commit.measure(draft)
+    assert info == commit.info_of(commit.measure(draft))
     assert context.store.read("blobs", sha256(b"two")) == b"two"
     assert Manifest.open(context.store, info.address).get("b") == Entry("b", 3, content_id(b"two"))
 

@@ -86,7 +86,7 @@ def test_a_crc_is_computed_and_compared(context: Context, objects: Objects, algo
     hasher.update(DATA)
     assert streamed(context, entry(hasher.content_id(algo)))[1].rung == algo
     objects.put("a", DATA[:-1] + b"?")
-    with pytest.raises(ChecksumError):
+    with pytest.raises(ReferenceChangedError, match=f"expected content {algo}:"):
         streamed(context, entry(hasher.content_id(algo)))
 
 
