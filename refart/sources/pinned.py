@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final, TypeAlias
 
 from refart import checksums
@@ -39,6 +39,12 @@ class Which:
 
     modified_ns: int | None = None
     """Not modified since, in nanoseconds since 1970 (HTTP servers without ETags)."""
+
+    def admits(self, answered: Which) -> bool:
+        """Whether the write that answered can be the one meant; some servers ignore the conditions of a request."""
+        return all(
+            meant in (None, found) for meant, found in zip(astuple(self), astuple(answered), strict=True)
+        )
 
 
 CURRENT: Final = Which()
@@ -93,8 +99,9 @@ class Broken(Exception):  # never leaves the sources
     """A body ended before its end; the argument says why, in a few words."""
 
 
-def attempts(entry: Entry, kind: Held, etag: str | None = None) -> list[tuple[Which, Held]]:
-    """What to ask for, best first: the pinned version or generation (`kind`: what the server calls it), the ETag.
+def attempts(entry: Entry, kind: Held | None, etag: str | None = None) -> list[tuple[Which, Held]]:
+    """What to ask for, best first: the pinned version or generation (`kind`: what the server calls it; None where it
+    has neither), the ETag.
 
     `etag` is the one that the content id stands for, where it stands for one. Whatever is there now for an entry that
     has neither. Raises `InvalidInputError` for a pin of another kind.
@@ -103,7 +110,7 @@ def attempts(entry: Entry, kind: Held, etag: str | None = None) -> list[tuple[Wh
     if pinned_by not in ("", kind, "etag"):
         raise InvalidInputError(f"{named(entry)}: its server has no pins of the kind {pinned_by!r}")
     etag = value if pinned_by == "etag" else etag
-    wanted: list[tuple[Which, Held]] = [(Which(version=value), kind)] if pinned_by == kind else []
+    wanted: list[tuple[Which, Held]] = [(Which(version=value), kind)] if kind and pinned_by == kind else []
     if etag:
         wanted.append((Which(etag=etag), "etag"))
     return wanted or [(CURRENT, "current")]
@@ -116,7 +123,7 @@ def fetch(get: Get, entry: Entry, wanted: Wanted, stat: Stat) -> Iterator[Fetche
     first = found.answer
     with closing(found.chunks(first, 0, first.size)) as chunks:
         yield Fetched(
-            chunks, first.size, found.held, first.content_id, first.hash_is_plain, parts=first.parts
+            chunks, first.size, found.held, first.content_id, found.hash_is_plain, parts=first.parts
         )
 
 
@@ -146,7 +153,7 @@ def open_stream(get: Get, entry: Entry, wanted: Wanted, stat: Stat) -> Opened:
         return b"".join(found.chunks(found.range(start, stop), start, stop))
 
     file = open_ranges(str(entry.uri), size, begin, read_range)
-    return Opened(file, found.held, first.hash_is_plain)
+    return Opened(file, found.held, found.hash_is_plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +165,21 @@ class _Object:
     answer: Answer
     held: Held
 
+    @property
+    def hash_is_plain(self) -> bool:
+        """See `Fetched`. How the object that answered is encrypted says nothing about an MD5 recorded of another."""
+        return self.answer.hash_is_plain or self.answer.content_id != self.entry.content_id
+
     def chunks(self, answer: Answer, start: int, stop: int | None) -> Generator[bytes]:
         """The bytes from `start` to `stop`, of which `answer` carries the first; broken bodies are continued."""
         position = start
         for left in reversed(range(RESUMES + 1)):
+            why = ""
             with closing(answer.chunks) as body:
+                if answer.start != position:
+                    raise SourceError(
+                        f"{self}: the server does not answer a ranged, pinned GET with that range"
+                    )
                 try:
                     # To its very end, since some clients compare a checksum there.
                     for chunk in body:
@@ -170,17 +187,19 @@ class _Object:
                         if stop is not None and position > stop:
                             raise SourceError(f"{self}: the server sent more than {_bytes(stop)}")
                         yield chunk
-                    if stop is None or position == stop:
-                        return
-                    why = "ended early"
                 except Broken as error:
                     why = str(error)
                 except NotThat as error:
                     raise self._changed() from error
+            if position == stop or (stop is None and not why):
+                return
             if not left or self.answer.same == CURRENT:
                 break
             answer = self.range(position, stop)
-        raise SourceError(f"{self}: the stream {why} at byte {position:,} of {_bytes(stop)}", transient=True)
+        raise SourceError(
+            f"{self}: the stream {why or 'ended early'} at byte {position:,} of {_bytes(stop)}",
+            transient=True,
+        )
 
     def range(self, start: int, stop: int | None) -> Answer:
         """A GET of the bytes from `start` to `stop` of exactly this object."""
@@ -188,12 +207,9 @@ class _Object:
             answer = self.get(self.answer.same, start, stop)
         except NotThat as error:
             raise self._changed() from error
-        if answer.same != self.answer.same:
+        if answer.same != self.answer.same or not _same_size(self.answer.size, answer.size):
             answer.chunks.close()
-            raise self._changed(f", found {_said(answer.same)}")
-        if answer.start != start:
-            answer.chunks.close()
-            raise SourceError(f"{self}: the server does not answer a ranged, pinned GET with that range")
+            raise self._changed(f", found {_said(answer.same)}, {_bytes(answer.size)}")
         return answer
 
     def _changed(self, found: str = "") -> ReferenceChangedError:
@@ -211,35 +227,42 @@ def _find(get: Get, entry: Entry, wanted: Wanted, stat: Stat, stop: int | None) 
     refusal: NotThat | None = None
     for which, held in wanted(entry):
         try:
-            answer = get(which, 0, stop)
+            return _Object(get, entry, _answer(get, entry, which, held, stop), held)
         except NotThat as error:
             refusal = error
-            continue
-        if _is_meant(entry, which, held, answer):
-            return _Object(get, entry, answer, held)
-        answer.chunks.close()
     current = stat(str(entry.uri))
     if current is not None and _may_be(entry, current):
         # It may change again before this GET, so what was looked at is pinned in turn.
+        which, held = wanted(current)[0]
         with suppress(NotThat):
-            return _Object(get, entry, get(wanted(current)[0][0], 0, stop), "current")
-    raise _lost(entry, current) from (refusal and (refusal.__cause__ or refusal))
+            return _Object(get, entry, _answer(get, current, which, held, stop), "current")
+    raise lost(entry, current) from (refusal and refusal.__cause__)
 
 
-def _is_meant(entry: Entry, which: Which, held: Held, answer: Answer) -> bool:
-    """Whether the answer is what was asked for; some servers ignore the conditions of a GET."""
-    if which.version not in (None, answer.same.version) or which.etag not in (None, answer.same.etag):
-        return False
-    if None not in (entry.size, answer.size) and entry.size != answer.size:
-        return False
-    return held != "current" or _may_hold(entry, answer.content_id)
+def _answer(get: Get, entry: Entry, which: Which, held: Held, stop: int | None) -> Answer:
+    """GET what is meant. Raises `NotThat` for any other answer, too."""
+    answer = get(which, 0, stop)
+    if (
+        which.admits(answer.same)
+        and _same_size(entry.size, answer.size)
+        and (held != "current" or _may_hold(entry, answer.content_id))
+    ):
+        return answer
+    answer.chunks.close()
+    raise NotThat
+
+
+def _same_size(expected: int | None, found: int | None) -> bool:
+    return None in (expected, found) or expected == found
 
 
 def _may_be(entry: Entry, current: Entry) -> bool:
     """Whether what lies at the URI now can be the content that was recorded, though it is another write."""
-    if None not in (entry.size, current.size) and entry.size != current.size:
-        return False
-    return entry.content_id != checksums.NONE and _may_hold(entry, current.content_id)
+    return (
+        entry.content_id != checksums.NONE
+        and _same_size(entry.size, current.size)
+        and _may_hold(entry, current.content_id)
+    )
 
 
 def _may_hold(entry: Entry, stated: str) -> bool:
@@ -252,8 +275,8 @@ def _may_hold(entry: Entry, stated: str) -> bool:
     )
 
 
-def _lost(entry: Entry, current: Entry | None) -> RefartError:
-    """The error for an entry of which no condition holds."""
+def lost(entry: Entry, current: Entry | None) -> RefartError:
+    """The error for an entry of which no condition holds; `current` is what lies at its URI now."""
     expected = (
         f"expected {entry.content_id}{f', pinned {entry.pin}' if entry.pin else ''}, {_bytes(entry.size)}"
     )
@@ -270,7 +293,9 @@ def _lost(entry: Entry, current: Entry | None) -> RefartError:
 def _said(which: Which) -> str:
     if which.version is not None:
         return f"version {which.version}"
-    return f"ETag {which.etag}" if which.etag is not None else "no version or ETag"
+    if which.etag is not None:
+        return f"ETag {which.etag}"
+    return "no version or ETag" if which.modified_ns is None else f"modified at {which.modified_ns:,} ns"
 
 
 def _bytes(size: int | None) -> str:

@@ -6,16 +6,16 @@ What a versioned bucket holds is pinned to its VersionId; elsewhere the ETag pin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from refart.entries import Entry
 from refart.errors import InvalidInputError, NotFoundError, RefartError
-from refart.sources import objects, pinned, s3_listing, s3_reading
+from refart.sources import objects, pinned, s3_checksums, s3_listing, s3_reading
 from refart.sources.base import Fetched, Identify, Keep, Opened, Scan
 from refart.sources.objects import Circles, Row
-from refart.sources.pinned import uri_of
+from refart.sources.pinned import NotThat, uri_of
 from refart.sources.s3_client import DENIED, GONE, MISSING, UNSUPPORTED, S3Client, code_of
 from refart.sources.s3_listing import NULL_VERSION, Response
 
@@ -64,20 +64,32 @@ class S3Source:
     def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:
         """Stream the stored bytes of a reference (never decoded) by one GET.
 
-        A body that breaks off is continued by ranged GETs of the same object, `pinned.RESUMES` times.
+        One HEAD more tells the parts of a multipart upload, by which its ETag is computed again. A body that breaks off
+        is continued by ranged GETs of the same object, `pinned.RESUMES` times.
         """
-        return pinned.fetch(self._getter(entry), entry, s3_reading.wanted, self.stat)
+        return pinned.fetch(self._reader(entry).get, entry, s3_reading.wanted, self.stat)
 
     def open(self, entry: Entry) -> Opened:
         """A seekable stream of ranged GETs that all hold the object the first one found.
 
         Overwritten meanwhile, it gives the pinned bytes or raises `ReferenceChangedError`, never a mix.
         """
-        return pinned.open_stream(self._getter(entry), entry, s3_reading.wanted, self.stat)
+        return pinned.open_stream(self._reader(entry).get, entry, s3_reading.wanted, self.stat)
 
-    def _getter(self, entry: Entry) -> pinned.Get:
+    def checksum(self, entry: Entry) -> str | None:
+        """See `ChecksumSource`: SHA-256, CRC64NVME or CRC32C, which are kept since the upload.
+
+        None for a checksum of checksums of parts, as multipart uploads have for SHA-256 and may have for CRC32C.
+        """
+        reader = self._reader(entry)
+        for which, _ in s3_reading.wanted(entry):
+            with suppress(NotThat):
+                return s3_checksums.stored(reader.head(which, ChecksumMode="ENABLED"))
+        raise pinned.lost(entry, self.stat(uri_of(entry)))
+
+    def _reader(self, entry: Entry) -> s3_reading.Reader:
         _, bucket, key = split(uri_of(entry))
-        return s3_reading.getter(self._client, bucket, key, entry)
+        return s3_reading.Reader(self._client, bucket, key, entry)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""GETs of one S3 object: how a write is asked for, and what the answer says."""
+"""Requests for one S3 object: how a write is asked for, and what the answer says."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Generator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, FlexibleChecksumError
@@ -13,12 +14,16 @@ from urllib3.exceptions import HTTPError
 from refart import checksums
 from refart.entries import Entry
 from refart.errors import ChecksumError, RefartError
+from refart.sources import s3_parts
 from refart.sources.base import Held
-from refart.sources.pinned import CHUNK_BYTES, Answer, Broken, Get, NotThat, Which, attempts, named
+from refart.sources.pinned import CHUNK_BYTES, Answer, Broken, NotThat, Which, attempts, named
 from refart.sources.s3_client import CHANGED, GONE, MISSING, S3Client, code_of
 from refart.sources.s3_listing import NULL_VERSION, content_id_of
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+)\Z")
+
+_DIRECTORY_BUCKET: Final = "--x-s3"
+"""How the names of directory buckets end. (Amazon S3 user guide, "Directory bucket naming rules".)"""
 
 
 def wanted(entry: Entry) -> list[tuple[Which, Held]]:
@@ -31,44 +36,77 @@ def wanted(entry: Entry) -> list[tuple[Which, Held]]:
     return tried
 
 
-def getter(client: S3Client, bucket: str, key: str, entry: Entry) -> Get:
-    """The GETs of one object; see `pinned.Get`."""
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One object, as an entry refers to it."""
 
-    def get(which: Which, start: int, stop: int | None) -> Answer:
-        asked: dict[str, str] = {}
+    client: S3Client
+    bucket: str
+    key: str
+    entry: Entry
+
+    def get(self, which: Which, start: int, stop: int | None) -> Answer:
+        """See `pinned.Get`. A whole read whose ETag can be computed again costs one HEAD more."""
+        is_whole = not start and stop is None
+        asked = (
+            {"ChecksumMode": "ENABLED"}
+            if is_whole
+            else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
+        )
+        response = self._call("GetObject", which, **asked)
+        body, (first, size) = response["Body"], _range(response)
+        content_id, same = content_id_of(response.get("ETag", "")), _same(response, which)
+        hash_is_plain, parts = self._hash_is_plain(response), None
+        if is_whole and size is not None and hash_is_plain and content_id == self.entry.content_id:
+            try:
+                parts = s3_parts.parts_of(
+                    content_id, size, lambda number: self.head(same, PartNumber=number), named(self.entry)
+                )
+            except BaseException:
+                body.close()
+                raise
+        return Answer(
+            _chunks(body, self.entry),
+            first,
+            "ContentRange" in response,
+            size,
+            content_id,
+            same,
+            hash_is_plain,
+            parts,
+        )
+
+    def head(self, which: Which, **asked: Any) -> dict[str, Any]:
+        """Raises `NotThat` where the server has no such object, or answers with another."""
+        response = self._call("HeadObject", which, **asked)
+        if not which.admits(_same(response, which)):
+            raise NotThat
+        return response
+
+    def _call(self, operation: str, which: Which, **asked: Any) -> dict[str, Any]:
         if which.version is not None:
             asked["VersionId"] = which.version
         if which.etag is not None and which.version in (None, NULL_VERSION):
             asked["IfMatch"] = f'"{which.etag}"'
-        if start or stop is not None:
-            asked["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-        else:
-            asked["ChecksumMode"] = "ENABLED"
         try:
-            response = client.call("GetObject", named(entry), Bucket=bucket, Key=key, **asked)
+            return self.client.call(operation, named(self.entry), Bucket=self.bucket, Key=self.key, **asked)
         except RefartError as error:
             if code_of(error) in CHANGED | (GONE if which.version is not None else MISSING):
                 raise NotThat from error
             raise
-        first, size = _range(response)
-        etag = response.get("ETag", "").strip('"') or None
-        return Answer(
-            _chunks(response["Body"], entry),
-            first,
-            "ContentRange" in response,
-            size,
-            content_id_of(response.get("ETag", "")),
-            Which(version=_version(response, which), etag=etag),
-            _hash_is_plain(response),
-        )
 
-    return get
+    def _hash_is_plain(self, headers: Mapping[str, Any]) -> bool:
+        """Whether the ETag of a single part is the MD5 of its bytes: not where SSE-KMS or SSE-C encrypted them, nor
+        in directory buckets, where it is random. (Amazon S3 API reference, "Object", ETag.)"""
+        encrypted = str(headers.get("ServerSideEncryption", "")).startswith("aws:kms")
+        return not (encrypted or "SSECustomerAlgorithm" in headers or self.bucket.endswith(_DIRECTORY_BUCKET))
 
 
-def _version(response: Mapping[str, Any], which: Which) -> str | None:
-    """The version that answered; `null` only where it was asked for."""
-    found: str = response.get("VersionId", NULL_VERSION)
-    return None if found == NULL_VERSION != which.version else found
+def _same(response: Mapping[str, Any], which: Which) -> Which:
+    """Selects the write that answered; as version `null` only where that was asked for."""
+    version: str = response.get("VersionId", NULL_VERSION)
+    etag = response.get("ETag", "").strip('"') or None
+    return Which(version=None if version == NULL_VERSION != which.version else version, etag=etag)
 
 
 def _chunks(body: Any, entry: Entry) -> Generator[bytes]:
@@ -82,12 +120,6 @@ def _chunks(body: Any, entry: Entry) -> Generator[bytes]:
             ) from error
         except (BotoCoreError, HTTPError, OSError) as error:
             raise Broken(f"broke off ({type(error).__name__})") from error
-
-
-def _hash_is_plain(headers: Mapping[str, Any]) -> bool:
-    """Whether the ETag of a single part is the MD5 of its bytes: not where SSE-KMS or SSE-C encrypted them."""
-    encrypted = str(headers.get("ServerSideEncryption", "")).startswith("aws:kms")
-    return not encrypted and "SSECustomerAlgorithm" not in headers
 
 
 def _range(response: Mapping[str, Any]) -> tuple[int, int | None]:

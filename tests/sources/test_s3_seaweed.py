@@ -18,7 +18,7 @@ class SeaweedSuite(SourceSuite):
     has_folder_markers = True
     object_beside_prefix = True
     # Keys are paths of its file system: it refuses `.` and `..` and components beyond 255 bytes, and stores `a//b` and
-    # `back\\slash` as `a/b` and `back/slash`. moto holds all of these: test_s3.py.
+    # `back\slash` as `a/b` and `back/slash`. moto holds all of these: test_s3.py.
     odd_keys = (
         *(key for key in SourceSuite.odd_keys if key != "back\\slash"),
         "/".join(["k" * 200] * 5),
