@@ -342,10 +342,9 @@ def test_an_unsigned_uri_stays_untouched(uri: str) -> None:
     assert names.strip_signature(uri) == uri
 
 
-_parameters = st.sampled_from(
-    [*("X-Amz-Signature", "x-amz-date", "X-Goog-Credential", "AWSAccessKeyId", "Signature", "Expires")]
-    + [*("sig", "s%69g", "sv", "Key-Pair-Id", "Policy", "token", "a", "versionId")]
-) | st.text("ab=%;?:/+é", max_size=5)
+_signing = ["X-Amz-Signature", "x-amz-date", "X-Goog-Credential", "AWSAccessKeyId", "Signature", "Expires"]
+_signing += ["sig", "s%69g", "sv", "Key-Pair-Id", "Policy", "token"]
+_parameters = st.sampled_from(_signing) | st.text("ab=%;?:/+é", max_size=5)
 
 
 @given(

@@ -23,16 +23,18 @@ BUILT_IN: Final = {
     "file": "refart.sources.local:LocalSource",
     "gcs": "refart.sources.gcs:GCSSource",
     "gs": "refart.sources.gcs:GCSSource",
+    "http": "refart.sources.http:HTTPSource",
+    "https": "refart.sources.http:HTTPSource",
     "s3": "refart.sources.s3:S3Source",
     "s3a": "refart.sources.s3:S3Source",
 }
 """Scheme → class. A class is called with one argument, the storage options of the URI's prefix; that of
 `file` with the receipts of this machine as well."""
 
-EXTRAS: Final = {"gcs": "gcs", "gs": "gcs", "s3": "s3", "s3a": "s3"}
+EXTRAS: Final = {"gcs": "gcs", "gs": "gcs", "http": "http", "https": "http", "s3": "s3", "s3a": "s3"}
 """Scheme → the extra of this package that installs what its source needs."""
 
-PLANNED: Final = frozenset({"az", "abfs", "abfss", "http", "https", "refart"})
+PLANNED: Final = frozenset({"az", "abfs", "abfss", "refart"})
 
 
 class Sources:
