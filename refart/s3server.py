@@ -48,9 +48,9 @@ class S3Requests:
         with self._lock:
             self._operations.clear()
 
-    def record(self, method: str, path: str, query: str) -> None:
+    def record(self, operation: str) -> None:
         with self._lock:
-            self._operations.append(operation_of(method, path, query))
+            self._operations.append(operation)
 
 
 class S3Server:
@@ -110,7 +110,8 @@ class S3Server:
         def counted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
             path = environ["PATH_INFO"]
             if not path.startswith("/moto-api/"):
-                self.requests.record(environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""))
+                query = environ.get("QUERY_STRING", "")
+                self.requests.record(operation_of(environ["REQUEST_METHOD"], path, query))
             return application(environ, start_response)
 
         return counted

@@ -18,7 +18,7 @@ from refart.testing import S3Requests, operation_of
 class Fault:
     """What happens to the next `times` requests for `operation` (any number of them by default).
 
-    Operations are those of S3; `*` is any request, of other protocols too.
+    Operations are those of S3, or what the proxy's `operation_of` makes of a request; `*` is any.
     """
 
     operation: str
@@ -36,6 +36,8 @@ class Fault:
     """Flip a bit of these bytes where the body of the request has them, before the server sees it."""
     ignored: tuple[str, ...] = ()
     """Parts of the request that never reach the server: lower-case headers, and query parameters."""
+    edit: Callable[[dict[str, str], bytes], bytes] | None = None
+    """Changes the headers of the answer (by lower-case name) in place, and gives its new body."""
     then: Callable[[], object] | None = None
     """Called once the (spoilt) answer is ready, before it is sent."""
 
@@ -46,11 +48,25 @@ def s3_error(status: int, code: str, message: str = "") -> dict[str, Any]:
     return {"status": status, "body": xml.encode(), "headers": {"Content-Type": "application/xml"}}
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A request as it came."""
+
+    operation: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    """By lower-case name."""
+
+
 class FaultProxy:
     """Forwards to `upstream`, but for the faults that were added; counts what it was asked for."""
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, operation_of: Callable[[str, str, str], str] = operation_of) -> None:
+        """`operation_of(method, path, query)` names requests."""
         self.requests = S3Requests()
+        self.seen: list[Seen] = []
+        self._operation_of = operation_of
         self._upstream = urlsplit(upstream).netloc
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
@@ -82,9 +98,16 @@ class FaultProxy:
         class Handler(BaseHTTPRequestHandler):
             def _serve(self) -> None:
                 path, _, query = self.path.partition("?")
-                proxy.requests.record(self.command, path, query)
-                fault = proxy._take(operation_of(self.command, path, query)) or Fault("")
+                operation = proxy._operation_of(self.command, path, query)
+                given = {name.lower(): value for name, value in self.headers.items()}
+                proxy.requests.record(operation)
+                proxy.seen.append(
+                    Seen(operation, path, dict(parse_qsl(query, keep_blank_values=True)), given)
+                )
+                fault = proxy._take(operation) or Fault("")
                 status, headers, body = proxy._answer(self, fault, path, query)
+                if fault.edit is not None:
+                    body = fault.edit(headers, body)
                 if fault.garble:
                     body = body[:-1] + bytes([body[-1] ^ 1])
                 if fault.then is not None:

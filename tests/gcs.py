@@ -1,0 +1,36 @@
+"""The JSON API of GCS in the words of tests: what a request asks for, how an error is said."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qs
+
+
+def operation_of(method: str, path: str, query: str) -> str:
+    """`list`, `get` (what an object is) or `media` (its bytes); the method and path of anything else."""
+    bucket, objects, key = path.removeprefix("/storage/v1/b/").partition("/o")
+    if method != "GET" or not objects or "/" in bucket:
+        return f"{method} {path}"
+    if not key:
+        return "list"
+    return "media" if parse_qs(query).get("alt") == ["media"] else "get"
+
+
+def gcs_error(status: int, reason: str, message: str = "") -> dict[str, Any]:
+    """The fields of a `Fault` that answers with an error as GCS says it about objects and lists."""
+    error = {"code": status, "message": message, "errors": [{"reason": reason, "message": message}]}
+    return {
+        "status": status,
+        "body": json.dumps({"error": error}).encode(),
+        "headers": {"Content-Type": "application/json; charset=UTF-8"},
+    }
+
+
+def media_error(status: int, message: str) -> dict[str, Any]:
+    """The fields of a `Fault` that answers with an error as GCS says it where bytes were asked for."""
+    return {
+        "status": status,
+        "body": message.encode(),
+        "headers": {"Content-Type": "text/html; charset=UTF-8"},
+    }
