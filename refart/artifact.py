@@ -33,10 +33,12 @@ from refart.manifest.compare import Diff
 from refart.manifest.draft import Draft
 from refart.manifest.index import ManifestIndex
 from refart.manifest.reader import Manifest
+from refart.opening import shared_context
 from refart.ops import add as ops_add
 from refart.ops import commit as ops_commit
 from refart.ops import download as ops_download
 from refart.ops import lineage as ops_lineage
+from refart.ops import reuse as ops_reuse
 from refart.ops import verify as ops_verify
 from refart.ops.identify import Checksum
 from refart.ops.patterns import Patterns
@@ -241,6 +243,21 @@ class Artifact:
         All or nothing: after an error the draft is as it was. Raises `NotFoundError`, `PermissionDeniedError`,
         `SourceError`, `InvalidInputError` (also for two keys that would meet in one path), `FinalizedError`.
         """
+        if names.uri_scheme(os.fspath(uri)) == "refart":
+            if checksum is not True or executor is not None or not follow_symlinks or strip_signature:
+                raise InvalidInputError(
+                    f"{uri}: entries of another version are taken as they are; name=, include=, exclude=, max_objects=,"
+                    " allow_empty= and overwrite= choose among them"
+                )
+            return self._add_version(
+                os.fspath(uri),
+                name=name,
+                max_objects=max_objects,
+                include=include,
+                exclude=exclude,
+                allow_empty=allow_empty,
+                overwrite=overwrite,
+            )
         added = ops_add.add_reference(
             self._here(),
             self._editable(),
@@ -598,6 +615,16 @@ class Artifact:
         return ops_lineage.lineage(self._logged_context().catalog, self._logged().key, direction, depth)
 
     # -- private -----------------------------------------------------------------------------------
+
+    def _add_version(self, uri: str, **choice: Any) -> Entries:
+        """Add entries of a version of the workspace that this draft belongs to, else of the default one."""
+        draft = self._editable()
+        context = self._context if self._context is not None else shared_context(None)
+        added, row = ops_reuse.add_version(context, draft, uri, **choice)
+        # From now on it belongs there: managed files that were taken over lie in that workspace's store.
+        self._context = context
+        self._inputs = tuple(dict.fromkeys((*self._inputs, row.key)))
+        return Entries(self, added)
 
     def _label(self) -> str:
         return self._name if self._row is None else str(self._row.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import threading
 
 from refart import config as config_module
@@ -37,3 +38,11 @@ def open_local(config: Config) -> Local:
         cache=Cache(folder, config.cache_bytes),
         reporter=default_reporter(),
     )
+
+
+def current_user() -> str:
+    """The user's login name, or `unknown` where the system cannot tell."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import getpass
 import logging
 import os
 import secrets
@@ -21,6 +20,7 @@ from refart.artifact import Artifact, RunRecord, find
 from refart.catalog.base import RunRow
 from refart.context import Context
 from refart.errors import ConflictError, InvalidInputError
+from refart.local import current_user
 from refart.manifest.draft import Draft
 from refart.ops import commit as ops_commit
 from refart.ops import parts as ops_parts
@@ -260,14 +260,14 @@ def new_draft(
     description: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Artifact:
-    """An empty draft that reads with the settings of `context`, of the type that its collection has."""
+    """An empty draft to be logged in this workspace, of the type that its collection has."""
     if type is None:
         known = context.catalog.collection(
             names.check_name(project, "project"), names.check_name(name, "artifact name")
         )
         type = known.type if known is not None else DEFAULT_TYPE
     artifact = Artifact(name, type, description, metadata)
-    artifact._local = context.local
+    artifact._context, artifact._local = context, context.local
     return artifact
 
 
@@ -292,14 +292,6 @@ def default_name(source: str) -> str:
         : names.MAX_NAME_CHARS
     ]
     return clean if clean.strip(".") else "data"
-
-
-def current_user() -> str:
-    """The user's login name, or `unknown` where the system cannot tell."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 def _text(value: object, what: str) -> str | None:

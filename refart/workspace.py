@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from refart import names
 from refart.artifact import Artifact, RunRecord, find, list_versions
 from refart.catalog.base import AuditRow, CollectionRow, VersionFilter
-from refart.catalog.sql import open_catalog
-from refart.config import load
 from refart.context import Context
-from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError
-from refart.local import local_side
+from refart.errors import InvalidInputError
+from refart.opening import forget, open_context, shared_context
 from refart.progress import Reporter
-from refart.run import Run, current_user, new_draft
-from refart.store import open_store
-
-_STORE_SETTING = "store_url"
+from refart.run import Run, new_draft
 
 
 class Workspace:
@@ -54,7 +47,7 @@ class Workspace:
         nothing). Raises `CatalogError`, `StoreError`, `PermissionDeniedError`, `FormatError` (written by
         a newer refart), `InvalidInputError` (a URL of another kind, or a second store for one catalog).
         """
-        context = _open_context(_checked(os.fspath(url)) if url is not None else None, store, create=create)
+        context = open_context(None if url is None else os.fspath(url), store, create=create)
         if reporter is not None:
             context = replace(context, local=replace(context.local, reporter=reporter))
         return cls(context)
@@ -66,7 +59,7 @@ class Workspace:
 
     def close(self) -> None:
         """Release the connections; runs and artifacts of this workspace must not be used afterwards."""
-        _forget(self._context)
+        forget(self._context)
         self._context.catalog.close()
 
     def __enter__(self) -> Workspace:
@@ -183,7 +176,7 @@ class Api(Workspace):
     """Ask about a workspace without a run: `refart.Api().artifact("name:latest")`."""
 
     def __init__(self, workspace: Workspace | str | os.PathLike[str] | None = None) -> None:
-        context = workspace._context if isinstance(workspace, Workspace) else _shared_context(workspace)
+        context = workspace._context if isinstance(workspace, Workspace) else shared_context(workspace)
         super().__init__(context)
 
 
@@ -206,119 +199,3 @@ def init(
     Several runs may be active in one process. Raises as `Workspace.open` does.
     """
     return Api(workspace).init(project, job_type, name, config, tags, group)
-
-
-_shared: dict[str, Context] = {}
-_lock = threading.Lock()
-
-
-def _shared_context(url: str | os.PathLike[str] | None) -> Context:
-    """One open context per URL and process; settings of this machine are taken anew each time."""
-    local = local_side()
-    key = _checked(os.fspath(url)) if url is not None else local.config.workspace_url()
-    if names.uri_scheme(key) is None:
-        key = str(Path(key).expanduser().absolute())
-    with _lock:
-        context = _shared.get(key)
-        if context is None:
-            context = _shared[key] = _open_context(key, None, create=True)
-    return context if context.local is local else replace(context, local=local)
-
-
-def _checked(url: str) -> str:
-    if not url or "\0" in url:
-        raise InvalidInputError(
-            f"{url!r} names no workspace: give a folder ('.' for the current one) or postgresql://…"
-        )
-    return url
-
-
-def _forget(context: Context) -> None:
-    with _lock:
-        for key in [k for k, c in _shared.items() if c.catalog is context.catalog]:
-            del _shared[key]
-
-
-def _forget_all() -> None:
-    _shared.clear()  # a forked child must not share its parent's database connections
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
-
-
-def _open_context(url: str | None, store_url: str | None, *, create: bool) -> Context:
-    config = load()
-    chosen = url if url is not None else config.workspace_url()
-    scheme = names.uri_scheme(chosen)
-    if scheme is None or scheme == "file":
-        folder = Path(chosen.removeprefix("file://")).expanduser().absolute()
-        if store_url is not None:
-            raise InvalidInputError(
-                f"the workspace {folder} keeps its bytes inside; store= is for postgresql://"
-            )
-        _make_folder(folder, create=create)
-        catalog = open_catalog(folder / "catalog.sqlite", create=create)
-        shown, bytes_url = str(folder), str(folder / "store")
-        known: str | None = bytes_url
-    elif scheme in ("postgresql", "postgres", "postgresql+psycopg"):
-        catalog = open_catalog(chosen, create=create)
-        shown = catalog.shown_url
-        try:
-            known = catalog.setting(_STORE_SETTING)
-            bytes_url = _chosen_store(known, store_url or config.store, shown)
-        except BaseException:
-            catalog.close()
-            raise
-    else:
-        raise InvalidInputError(
-            f"a workspace is a folder or postgresql://…, not {scheme}://; data at {scheme}:// is for add_reference()"
-        )
-    try:
-        store = open_store(
-            bytes_url, config.options_for(bytes_url), create=create, single_writer=config.single_writer
-        )
-        if known is None:  # recorded for good, so not before it could be opened
-            _check_same_store(catalog.put_setting(_STORE_SETTING, bytes_url), bytes_url, shown)
-    except BaseException:
-        catalog.close()
-        raise
-    return Context(url=shown, local=local_side(config), catalog=catalog, store=store, actor=current_user())
-
-
-def _make_folder(folder: Path, *, create: bool) -> None:
-    if not create and not (folder / "catalog.sqlite").exists():
-        raise NotFoundError(f"there is no refart workspace in {folder}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InvalidInputError(
-            f"the workspace {folder} is a file, or lies below one; name a folder"
-        ) from None
-    except PermissionError as error:
-        raise PermissionDeniedError(f"cannot make the workspace {folder}: {error.strerror}") from None
-
-
-def _chosen_store(known: str | None, wanted: str | None, shown: str) -> str:
-    """The store of a PostgreSQL workspace: recorded by whoever opened it first, the same for all ever after."""
-    if wanted is not None:
-        wanted = names.check_not_secret(wanted, "the store's URL")
-        if names.uri_scheme(wanted) is None:
-            wanted = str(Path(wanted).expanduser().absolute())
-    if known is not None:
-        if wanted is not None:
-            _check_same_store(known, wanted, shown)
-        return known
-    if wanted is None:
-        raise InvalidInputError(
-            f"the workspace {shown} is new and has no store yet: name one, such as store='s3://bucket/refart'"
-            " or REFART_STORE=…"
-        )
-    return wanted
-
-
-def _check_same_store(known: str, wanted: str, shown: str) -> None:
-    if wanted.rstrip("/") != known.rstrip("/"):
-        raise InvalidInputError(
-            f"the workspace {shown} keeps its bytes in {known}, not in {wanted}; drop store="
-        )

@@ -532,7 +532,7 @@ def test_what_is_no_reference_adds_nothing(s3: Any, uri: str, said: str) -> None
     ("options", "said"),
     [
         ({"max_objects": 0}, "max_objects must be at least 1, not 0"),
-        ({"checksum": "md5"}, "checksum must be True, False or 'sha256', not 'md5'"),
+        ({"checksum": "md5"}, "checksum must be True, False, 'sha256', 'stored' or 'stat', not 'md5'"),
         ({"include": ""}, "include pattern '' is empty"),
         ({"exclude": ["!x"]}, "exclude pattern '!x' is negated; give it as include"),
         ({"include": [3]}, "include pattern 3"),
@@ -791,7 +791,7 @@ def failing(code: int, after: int = 0) -> Callable[..., str]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up on a locked catalog at once."""
-    monkeypatch.setattr("refart.workspace.open_catalog", functools.partial(open_catalog, deadline_s=0.05))
+    monkeypatch.setattr("refart.opening.open_catalog", functools.partial(open_catalog, deadline_s=0.05))
 
 
 @pytest.mark.usefixtures("impatient")

@@ -21,8 +21,8 @@ from refart.errors import (
     PermissionDeniedError,
     RefartError,
 )
+from refart.opening import _shared
 from refart.progress import Plain
-from refart.workspace import _shared
 from tests.children import good, run_python
 from tests.ops.support import tree, write
 
