@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from refart import names
 from refart.config import Config
-from refart.errors import InvalidInputError, SourceError
+from refart.errors import InvalidInputError, RefartError, SourceError
 from refart.sources.base import Source
+from refart.sources.generic_places import links
 
 if TYPE_CHECKING:
     from refart.receipts import Receipts
@@ -20,6 +21,9 @@ ENTRY_POINT_GROUP: Final = "refart.sources"
 """Third parties register `scheme = "module:Class"` here. A built-in scheme cannot be replaced."""
 
 BUILT_IN: Final = {
+    "abfs": "refart.sources.azure:AzureSource",
+    "abfss": "refart.sources.azure:AzureSource",
+    "az": "refart.sources.azure:AzureSource",
     "file": "refart.sources.local:LocalSource",
     "gcs": "refart.sources.gcs:GCSSource",
     "gs": "refart.sources.gcs:GCSSource",
@@ -31,10 +35,25 @@ BUILT_IN: Final = {
 """Scheme → class. A class is called with one argument, the storage options of the URI's prefix; that of
 `file` with the receipts of this machine as well."""
 
-EXTRAS: Final = {"gcs": "gcs", "gs": "gcs", "http": "http", "https": "http", "s3": "s3", "s3a": "s3"}
+EXTRAS: Final = {
+    "dav": "webdav",
+    "gcs": "gcs",
+    "gs": "gcs",
+    "http": "http",
+    "https": "http",
+    "s3": "s3",
+    "s3a": "s3",
+    "sftp": "sftp",
+    "ssh": "sftp",
+    "webdav": "webdav",
+}
 """Scheme → the extra of this package that installs what its source needs."""
 
-PLANNED: Final = frozenset({"az", "abfs", "abfss", "refart"})
+GENERIC: Final = "refart.sources.generic:GenericSource"
+"""The source of every other scheme that fsspec has a driver for."""
+
+METHODS: Final = ("scan", "stat", "fetch", "open")
+"""What a source has to have (see `refart.sources.base.Source`)."""
 
 
 class Sources:
@@ -55,17 +74,34 @@ class Sources:
         accept; `SourceError` where the driver is not installed.
         """
         scheme = names.uri_scheme(uri) or "file"
-        target = BUILT_IN.get(scheme) or _third_party().get(scheme)
+        target = BUILT_IN.get(scheme) or _third_party().get(scheme) or _of_fsspec(scheme)
         if target is None:
             raise InvalidInputError(_unknown(scheme))
-        options = self._config.options_for(uri)
-        key = (str(target), json.dumps(options, sort_keys=True, default=repr))
+        options = self._options(uri, scheme, chain=target is GENERIC)
+        served = scheme if target is GENERIC else str(target)
+        key = (served, json.dumps(options, sort_keys=True, default=repr))
         with self._lock:
             if key not in self._made:
-                source_class = _load(scheme, target)
-                local = (self._receipts,) if scheme == "file" else ()
-                self._made[key] = source_class(options, *local)
+                self._made[key] = self._make(scheme, target, options)
             return self._made[key]
+
+    def _make(self, scheme: str, target: str | EntryPoint, options: dict[str, Any]) -> Source:
+        if isinstance(target, EntryPoint):
+            return _third_party_source(target, options)
+        local = (self._receipts,) if scheme == "file" else ()
+        source: Source = _load(scheme, target)(options, *local)
+        return source
+
+    def _options(self, uri: str, scheme: str, *, chain: bool) -> dict[str, Any]:
+        """What is configured for a URI; for the further links of a chain under their scheme, as fsspec wants it."""
+        options = self._config.options_for(uri)
+        if scheme in _FSSPEC_PROTOCOLS:
+            return {**fsspec_options(scheme), **options}
+        if chain:
+            for link in links(uri)[1:]:
+                inner = names.uri_scheme(link) or "file"
+                options[inner] = {**self._config.options_for(link), **options.get(inner, {})}
+        return options
 
 
 def known_schemes() -> list[str]:
@@ -73,30 +109,92 @@ def known_schemes() -> list[str]:
     return sorted({*BUILT_IN, *_third_party()})
 
 
+def fsspec_options(scheme: str) -> dict[str, Any]:
+    """The defaults for a driver from fsspec's own configuration: `FSSPEC_S3_KEY=…`, `~/.config/fsspec/*.json`.
+
+    As everywhere in fsspec, they are read once a process. Drivers that fsspec makes for us apply them themselves.
+    """
+    import fsspec.config
+
+    return {
+        name: value
+        for protocol in _FSSPEC_PROTOCOLS[scheme]
+        for name, value in fsspec.config.conf.get(protocol, {}).items()
+    }
+
+
+_FSSPEC_PROTOCOLS: Final = {
+    scheme: protocols
+    for protocols in (("s3", "s3a"), ("gs", "gcs"), ("abfs", "az", "abfss"), ("http", "https"))
+    for scheme in protocols
+}
+"""Scheme with a source of its own → the names of its driver, in the driver's order, which later ones override."""
+
+
 def _third_party() -> dict[str, EntryPoint]:
     return {point.name.lower(): point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
-def _load(scheme: str, target: str | EntryPoint) -> Any:
+def _third_party_source(point: EntryPoint, options: dict[str, Any]) -> Source:
     try:
-        if isinstance(target, EntryPoint):
-            return target.load()
+        source_class = point.load()
+    except ImportError as error:
+        raise SourceError(
+            f"{_plug_in(point)} needs {error.name or error}, which is not installed: install it, or remove the plug-in"
+        ) from error
+    except Exception as error:
+        raise _unusable(point, error) from error
+    missing = [name for name in METHODS if not callable(getattr(source_class, name, None))]
+    if missing:
+        raise SourceError(
+            f"{_plug_in(point)} is no source: it has no method {missing[0]}(); a source has {', '.join(METHODS)}"
+        )
+    try:
+        source: Source = source_class(options)
+    except RefartError:
+        raise
+    except Exception as error:
+        raise _unusable(point, error) from error
+    return source
+
+
+def _plug_in(point: EntryPoint) -> str:
+    return f"the plug-in for {point.name}:// ({point.value}{f' of {point.dist.name}' if point.dist else ''})"
+
+
+def _unusable(point: EntryPoint, error: Exception) -> SourceError:
+    return SourceError(f"{_plug_in(point)} cannot be used: {type(error).__name__}: {error}")
+
+
+def _of_fsspec(scheme: str) -> str | None:
+    """The generic source, where fsspec knows a driver of the scheme (`refart://` is no place where bytes lie)."""
+    from fsspec.registry import known_implementations, registry
+
+    return GENERIC if scheme != "refart" and (scheme in known_implementations or scheme in registry) else None
+
+
+def _load(scheme: str, target: str) -> Any:
+    try:
+        if target is GENERIC:
+            import fsspec
+
+            fsspec.get_filesystem_class(scheme)
         module, _, name = target.partition(":")
         return getattr(importlib.import_module(module), name)
     except ImportError as error:
-        needed = getattr(error, "name", None) or str(error)
+        missing = (
+            error.__cause__ if isinstance(error.__cause__, ImportError) else error
+        )  # fsspec wraps it in a hint
         extra = EXTRAS.get(scheme)
-        what_to_do = (
-            f"pip install 'refart[{extra}]'" if extra else f"install it, or remove the plug-in {target}"
-        )
-        raise SourceError(f"{scheme}:// needs {needed}, which is not installed: {what_to_do}") from error
+        what_to_do = f"pip install 'refart[{extra}]'" if extra else str(error)
+        raise SourceError(
+            f"{scheme}:// needs {missing.name or missing}, which is not installed: {what_to_do}"
+        ) from error
 
 
 def _unknown(scheme: str) -> str:
     known = ", ".join(f"{name}://" for name in known_schemes())
-    why = (
-        "not supported yet by this version of refart"
-        if scheme in PLANNED
-        else "not a scheme that refart knows"
+    return (
+        f"{scheme}:// is not a scheme that refart knows; it reads {known}, plain paths, and what fsspec has drivers for"
+        " (fsspec.available_protocols())"
     )
-    return f"{scheme}:// is {why}; it reads {known} and plain paths"

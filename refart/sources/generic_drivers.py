@@ -1,0 +1,269 @@
+"""Instances of fsspec drivers, each lent to one piece of work at a time, and what their errors mean.
+
+Drivers that are not asynchronous are made for one thread (two threads on one SFTP connection wait for each other's
+answers for ever), so each piece of work borrows one of its own. It goes back when the work is done: connections are
+as many as work is done at the same time, and live on. They are opened one after the other, since servers turn away
+crowds of strangers (sshd: `MaxStartups`).
+
+Listings that a driver remembers, and archives that were replaced since they were opened, are forgotten each time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import fsspec
+from fsspec.archive import AbstractArchiveFileSystem
+from fsspec.implementations.cached import CachingFileSystem
+
+from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
+from refart.sources import generic_identity
+from refart.sources.generic_places import Place, links, scheme_of
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a driver says about a path."""
+
+    is_folder: bool
+    size: int | None
+    content_ids: tuple[str, ...]
+    """Strongest first; empty where nothing identifies the bytes."""
+
+
+class Drivers:
+    """The drivers for one set of storage options, in fsspec's words: those of further links of a chain stand under
+    their scheme."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = dict(options)
+        self._secrets = tuple(_strings(self._options))
+        self._lock = threading.Lock()
+        self._connecting = threading.Lock()
+        self._idle: dict[tuple[object, ...], list[tuple[Any, Look | None]]] = {}
+        self._containers: dict[str, Drivers] = {}
+
+    def place(self, uri: str) -> Place:
+        """Raises `InvalidInputError` for a URI that cannot be read as it stands, or through a cache."""
+        driver = self.driver(uri)
+        if issubclass(driver, CachingFileSystem):
+            raise InvalidInputError(
+                f"{uri}: a {scheme_of(uri)}:// cache may hold bytes that have changed since; leave it out of the URI,"
+                " refart keeps a cache of its own"
+            )
+        if issubclass(driver, AbstractArchiveFileSystem) and len(links(uri)) == 1:
+            raise InvalidInputError(
+                f"{uri} does not say where the archive lies: write {scheme_of(uri)}://path/inside::file:///the/archive"
+            )
+        return Place.of(uri, driver)
+
+    def driver(self, uri: str) -> Any:
+        """The class that serves a URI."""
+        try:
+            return fsspec.get_filesystem_class(scheme_of(uri))
+        except (ImportError, ValueError) as error:
+            raise SourceError(f"{uri}: {error}") from error
+
+    def borrow(self, place: Place) -> Lease:
+        """A driver to use alone until the `with` block ends."""
+        return Lease(self, place)
+
+    def container(self, place: Place) -> Look | None:
+        """What is said now about the archive that a place lies in; None for one that lies in none."""
+        if not place.tail:
+            return None
+        uri = place.tail.removeprefix("::")
+        with self._lock:
+            drivers = self._containers.setdefault(
+                scheme_of(uri), Drivers(self._options_inside(scheme_of(uri)))
+            )
+        with drivers.borrow(drivers.place(uri)) as lease:
+            return lease.look()
+
+    def _options_inside(self, scheme: str) -> dict[str, Any]:
+        nested = {key: value for key, value in self._options.items() if isinstance(value, Mapping)}
+        own = nested.pop(scheme, {})
+        return {**nested, **own}
+
+    def take(self, place: Place) -> tuple[Any, bool, Look | None]:
+        """A driver, whether it was used before, and the archive as it was when the driver opened it."""
+        container = self.container(place)
+        with self._lock:
+            idle = self._idle.setdefault(self._key(place), [])
+            while idle:
+                fs, opened = idle[-1]
+                if opened != container or not _is_shared(fs):
+                    idle.pop()
+                if opened == container:
+                    return fs, True, container
+        return self.make(place), False, container
+
+    def give_back(self, place: Place, fs: Any, container: Look | None) -> None:
+        with self._lock:
+            idle = self._idle.setdefault(self._key(place), [])
+            if not any(one is fs for one, _ in idle):
+                idle.append((fs, container))
+
+    def forget(self, place: Place) -> None:
+        """Drop the idle drivers of a place, whose connections have likely gone too."""
+        with self._lock:
+            self._idle.pop(self._key(place), None)
+
+    def make(self, place: Place) -> Any:
+        url = f"{place.root}{place.tail}"
+        try:
+            with self._connecting:
+                fs, _ = fsspec.url_to_fs(url, skip_instance_cache=True, **self._options)
+        except TypeError as error:
+            raise InvalidInputError(
+                f"{place.uri}: the driver does not take the storage options, or they contradict the URI"
+                f"{self._said(error)}"
+            ) from error
+        except Exception as error:
+            raise self.translated(error, place.uri) from error
+        if isinstance(getattr(fs, "dircache", None), fsspec.dircache.DirCache):
+            fs.dircache.use_listings_cache = False
+        return fs
+
+    def _key(self, place: Place) -> tuple[object, ...]:
+        """Drivers are not fit for a forked child, and most are made for one server."""
+        driver = self.driver(place.uri)
+        server = sorted(driver._get_kwargs_from_urls(place.root).items())
+        return os.getpid(), driver, repr(server), place.tail
+
+    def translated(self, error: Exception, what: str) -> RefartError:
+        """The error of `refart.errors` for what a driver raised; shows nothing secret.
+
+        Drivers share no errors but Python's own, so those of their clients are told by the words in their names, and
+        by the HTTP status that they carry.
+        """
+        if isinstance(error, RefartError):
+            return error
+        words = " ".join(type(one).__name__ for one in _causes(error))
+        said = f" ({type(error).__name__}{self._said(error)})"
+        statuses = {_status(one) for one in _causes(error)}
+        if isinstance(error, FileNotFoundError | NotADirectoryError) or statuses & {404, 410}:
+            return NotFoundError(f"{what} does not exist{said}")
+        if isinstance(error, PermissionError) or statuses & {401, 403} or _DENIED.search(words):
+            return PermissionDeniedError(f"{what}: access is denied{said}")
+        if isinstance(error, UnicodeError):
+            return InvalidInputError(f"{what}: a name there is not UTF-8{said}")
+        is_transient = (
+            isinstance(error, TimeoutError | ConnectionError | EOFError)
+            or bool(statuses & {429, 500, 502, 503, 504})
+            or _BROKEN.search(words) is not None
+        )
+        why = "the server cannot be reached, or hung up" if is_transient else "the driver failed"
+        return SourceError(f"{what}: {why}{said}", transient=is_transient)
+
+    def _said(self, error: Exception) -> str:
+        """The first line of an error, bounded, and left out where it might repeat something secret."""
+        text = next(iter(str(error).strip().splitlines()), "")
+        if not text or _SECRET.search(text) or any(secret in text for secret in self._secrets):
+            return ""
+        return f": {text[:200]}"
+
+
+class Lease:
+    """A driver that is lent; a connection that was lost while nobody used it is opened again."""
+
+    def __init__(self, drivers: Drivers, place: Place) -> None:
+        self._drivers, self._place = drivers, place
+        self._is_broken = False
+
+    def __enter__(self) -> Lease:
+        self._fs, self._was_idle, self._container = self._drivers.take(self._place)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._is_broken:
+            self._drivers.give_back(self._place, self._fs, self._container)
+
+    def call(self, function: Callable[[Any], Result], what: str | None = None) -> Result:
+        """`function(driver)`, its errors in the words of `refart.errors`; `what` begins their messages."""
+        was_idle, self._was_idle = self._was_idle, False
+        try:
+            return function(self._fs)
+        except Exception as error:
+            failed = self._drivers.translated(error, what or self._place.uri)
+            self._is_broken = isinstance(failed, SourceError)
+            if not (was_idle and self._is_broken):
+                raise failed from error
+        self._drivers.forget(self._place)
+        self._fs = self._drivers.make(self._place)
+        self._is_broken = False
+        return self.call(function, what)
+
+    def look(self, path: str | None = None) -> Look:
+        """What the driver says now about the place, or about another path below it.
+
+        Raises `NotFoundError`; `SourceError` where the archive it lies in is not the one that was opened any more.
+        """
+        where = self._place.path if path is None else path
+
+        def ask(fs: Any) -> Look:
+            fs.invalidate_cache()
+            info = fs.info(where)
+            is_folder = info.get("type") == "directory"
+            content_ids = () if is_folder else generic_identity.of_file(fs, where, info)
+            return Look(is_folder, size_of(info), content_ids)
+
+        found = self.call(ask, None if path is None else self._place.uri_of(path))
+        if self._container is not None and self._container != self._drivers.container(self._place):
+            raise SourceError(
+                f"{self._place.uri}: the archive was replaced while it was read", transient=True
+            )
+        return found
+
+
+def size_of(info: Mapping[str, Any]) -> int | None:
+    """The size that a driver tells; None where it tells none."""
+    size = info.get("size")
+    return size if type(size) is int and size >= 0 else None
+
+
+def _is_shared(fs: Any) -> bool:
+    """Asynchronous drivers do the work of all threads in one loop of their own."""
+    return bool(getattr(fs, "async_impl", False))
+
+
+_DENIED: Final = re.compile("Auth|Credential|Denied|Forbidden|Permission|BadHostKey|PasswordRequired")
+_BROKEN: Final = re.compile("Timeout|Connect|Network|Protocol|SSH|Channel|ReadError|gaierror|BrokenPipe")
+_SECRET: Final = re.compile(
+    r"signature|credential|secret|token=|password|passphrase|authorization|x-amz-|[?&]sig=|://[^/\s]*@",
+    re.IGNORECASE,
+)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _status(error: BaseException) -> object:
+    """The HTTP status of an error, in the words of httpx, requests and aiohttp."""
+    response = getattr(error, "response", None)
+    return getattr(response, "status_code", None) or getattr(error, "status", None)
+
+
+def _strings(value: object) -> Iterator[str]:
+    """The values of options that must not be shown: every text of some length."""
+    if isinstance(value, Mapping):
+        for one in value.values():
+            yield from _strings(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _strings(one)
+    elif isinstance(value, str) and len(value) >= 4:
+        yield value
