@@ -36,6 +36,9 @@ BUILT_IN: Final = {
 `file` with the receipts of this machine as well."""
 
 EXTRAS: Final = {
+    "abfs": "azure",
+    "abfss": "azure",
+    "az": "azure",
     "dav": "webdav",
     "gcs": "gcs",
     "gs": "gcs",
@@ -73,7 +76,7 @@ class Sources:
         Raises `InvalidInputError` for a scheme nobody serves, or storage options that its source does not
         accept; `SourceError` where the driver is not installed.
         """
-        scheme = names.uri_scheme(uri) or "file"
+        scheme = _serving(uri)
         target = BUILT_IN.get(scheme) or _third_party().get(scheme) or _of_fsspec(scheme)
         if target is None:
             raise InvalidInputError(_unknown(scheme))
@@ -102,6 +105,13 @@ class Sources:
                 inner = names.uri_scheme(link) or "file"
                 options[inner] = {**self._config.options_for(link), **options.get(inner, {})}
         return options
+
+
+def _serving(uri: str) -> str:
+    """The scheme that serves a URI: its own, but Azure's for the URL of a blob, and `file` for a plain path."""
+    scheme = names.uri_scheme(uri) or "file"
+    host = uri.partition("://")[2].partition("/")[0].lower()
+    return "az" if scheme == "https" and host.endswith(".blob.core.windows.net") else scheme
 
 
 def known_schemes() -> list[str]:

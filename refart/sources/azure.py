@@ -1,0 +1,161 @@
+"""References in Azure Blob Storage and Data Lake Storage: pinned by listing alone, read by conditional GETs.
+
+What an account with versions holds is pinned to its version id; elsewhere the ETag pins, by `If-Match`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from refart.entries import Entry
+from refart.errors import NotFoundError, PermissionDeniedError, RefartError
+from refart.sources import azure_listing, azure_reading, objects, pinned
+from refart.sources.azure_client import GONE, MISSING, UNSUPPORTED, AzureClient, code_of
+from refart.sources.azure_uris import BY_HAND, Place, split
+from refart.sources.base import Fetched, Identify, Keep, Opened, Scan
+from refart.sources.objects import Circles, Listed, Row
+from refart.sources.pinned import uri_of
+
+NO_VERSION: Final = "null"
+"""In a URI by hand: the blob as it is, where it has no version (the word of S3, as Azure has none)."""
+
+
+class AzureSource:
+    """The source of `az://`, `abfs://`, `abfss://` and `https://account.blob.core.windows.net/`.
+
+    `options` are adlfs' storage options; what they leave open comes from `AZURE_STORAGE_…` variables, as with adlfs,
+    and from `azure.identity.DefaultAzureCredential`. Raises `InvalidInputError` for an option that adlfs does not
+    know.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._client = AzureClient(options)
+
+    def scan(
+        self,
+        uri: str,
+        *,
+        identify: Identify = "best",
+        keep: Keep | None = None,
+        on_page: Callable[[int], None] | None = None,
+    ) -> Scan:
+        """List the blob or prefix at `uri`: one request for every 5,000 blobs, old versions counted; no HEAD.
+
+        Versions are always asked for: an account without them lists the same, and where they are denied or not
+        offered, ETags pin. The content id is the Content-MD5, else the ETag. Blobs that stand for folders are not
+        entries, nor are snapshots, and blobs that are deleted or not yet committed. `az://container/name?versionid=ID`
+        is that version of `name` where no such literal name exists (`null`: the blob without a version). Where listing
+        is denied, one HEAD still finds a single blob.
+
+        Raises `InvalidInputError` also where `uri` is a blob and a prefix of others at once.
+        """
+        place, key = split(uri)
+        bucket = _Container(self._client, place)
+        return objects.scan(bucket, uri, key, identify=identify, keep=keep, on_page=on_page)
+
+    def stat(self, uri: str) -> Entry | None:
+        """The current blob at exactly `uri`, by one HEAD; None where there is none (or no such container)."""
+        place, key = split(uri)
+        bucket = _Container(self._client, place)
+        row = bucket.head(key) if key else None
+        return None if row is None else objects.entry_of(row, bucket)
+
+    def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:
+        """Stream the stored bytes of a reference (never decoded) by one GET for every 8 MiB, all of one write.
+
+        A body that breaks off is continued, `pinned.RESUMES` times.
+        """
+        return pinned.fetch(self._getter(entry), entry, azure_reading.wanted, self.stat)
+
+    def open(self, entry: Entry) -> Opened:
+        """A seekable stream of ranged GETs that all hold the blob the first one found.
+
+        Overwritten meanwhile, it gives the pinned bytes or raises `ReferenceChangedError`, never a mix.
+        """
+        return pinned.open_stream(self._getter(entry), entry, azure_reading.wanted, self.stat)
+
+    def _getter(self, entry: Entry) -> pinned.Get:
+        place, key = split(uri_of(entry))
+        return azure_reading.getter(self._client, place, key, entry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Container:
+    """See `objects.Bucket`."""
+
+    client: AzureClient
+    place: Place
+
+    def uri_of(self, key: str) -> str:
+        return self.place.uri_of(key)
+
+    def responses(self, prefix: str) -> Iterator[Listed]:
+        without_versions = self.client.without_versions()
+        if self.place not in without_versions:
+            responses = self._responses(prefix, ["metadata", "versions"])
+            try:
+                first = next(responses)
+            except RefartError as error:
+                if not isinstance(error, PermissionDeniedError) and code_of(error) not in UNSUPPORTED:
+                    raise
+                without_versions.add(self.place)
+            else:
+                yield first
+                yield from responses
+                return
+        yield from self._responses(prefix, ["metadata"])
+
+    def _responses(self, prefix: str, include: list[str]) -> Iterator[Listed]:
+        what = f"listing {self.place.uri_of(prefix)}"
+        circles = Circles(what)
+        for body, marker in self.client.pages(self.place, prefix, include, what):
+            yield azure_listing.parse(body, what, is_last=marker is None)
+            if marker is not None:
+                circles.check(marker)
+
+    def head(self, key: str, version: str | None = None) -> Row | None:
+        """One blob by one HEAD; None where it, or that version of it, does not exist, or stands for a folder."""
+        which = {} if version is None else {"version_id": version}
+        try:
+            found = self.client.properties(self.place, key, self.place.uri_of(key), **which)
+        except RefartError as error:
+            if code_of(error) in (MISSING if version is None else GONE):
+                return None
+            raise
+        if version not in (None, found.version_id):
+            return None  # a server without versions, which did not look at the parameter
+        if azure_listing.is_folder(found.metadata or {}):
+            return None
+        row = azure_listing.row_of(
+            key,
+            found.size,
+            found.content_settings.content_md5,
+            found.etag or "",
+            found.version_id,
+            found.blob_type and found.blob_type.value,
+        )
+        return row._replace(pin=f"version:{version}") if version is not None else row
+
+    def by_hand(self, key: str) -> Row | None:
+        """The version that `key?versionid=ID` names."""
+        bare, _, version = key.rpartition(BY_HAND)
+        if not bare or not version:
+            return None
+        row = self.head(bare, None if version == NO_VERSION else version)
+        if row is None or (version == NO_VERSION and _version_of(row) is not None):
+            raise NotFoundError(
+                f"{self.place.uri_of(bare)} has no version {version!r} to read"
+                f" (and no blob has the literal name {key!r})"
+            )
+        return row
+
+    def write_by_hand(self, row: Row) -> str:
+        return f"{self.place.uri_of(row.key)}{BY_HAND}{_version_of(row) or NO_VERSION}"
+
+
+def _version_of(row: Row) -> str | None:
+    kind, _, value = (row.pin or "").partition(":")
+    return value if kind == "version" else None

@@ -1,0 +1,404 @@
+"""Requests to Azure Blob Storage: storage options, one client for each account, and errors in refart's words.
+
+azure-storage-blob and not adlfs, which neither reads under a condition nor lists versions. Its synchronous clients
+serve many threads.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from azure.core import MatchConditions
+from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+from azure.core.pipeline.transport import RequestsTransport
+from azure.core.utils import parse_connection_string
+from azure.identity import ClientSecretCredential, DefaultAzureCredential
+from azure.storage.blob import BlobProperties, BlobServiceClient, ContainerClient, StorageStreamDownloader
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
+
+from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
+from refart.sources.azure_uris import BLOB_HOST, Place
+from refart.sources.clients import MAX_CONNECTIONS, Renewed
+
+T = TypeVar("T")
+
+DRIVER_OPTIONS: Final = frozenset(
+    {"account_name", "account_key", "connection_string", "credential", "sas_token", "anon", "account_host"}
+    | {"tenant_id", "client_id", "client_secret", "location_mode"}
+    | {"timeout", "connection_timeout", "read_timeout"}
+)
+"""The options of adlfs that say how to reach an account; here they mean what they mean there."""
+
+IDENTITY_OPTIONS: Final = frozenset(
+    {"authority", "managed_identity_client_id", "workload_identity_client_id", "workload_identity_tenant_id"}
+    | {"exclude_workload_identity_credential", "exclude_developer_cli_credential", "exclude_cli_credential"}
+    | {
+        "exclude_environment_credential",
+        "exclude_managed_identity_credential",
+        "exclude_powershell_credential",
+    }
+    | {"exclude_shared_token_cache_credential", "exclude_interactive_browser_credential", "process_timeout"}
+    | {"shared_cache_username", "shared_cache_tenant_id", "interactive_browser_tenant_id"}
+    | {"interactive_browser_client_id"}
+)
+"""Of `azure.identity.DefaultAzureCredential`, to which adlfs hands on what it does not know."""
+
+STORE_OPTIONS: Final = frozenset(
+    {"blocksize", "default_fill_cache", "default_cache_type", "version_aware", "assume_container_exists"}
+    | {"max_concurrency", "request_session", "socket_timeout", "asynchronous", "loop"}
+    | {"use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache"}
+)
+"""The options of adlfs that only tune its own files and caches, or that it has no use for itself. A store under the
+same prefix may need them; reading references does not."""
+
+VARIABLES: Final = ("AZURE_", "IDENTITY_", "MSI_", "IMDS_")
+"""How the environment variables begin that adlfs and azure-identity look at."""
+
+FROM_ENVIRONMENT: Final = (
+    *("account_name", "account_key", "connection_string", "sas_token"),
+    *("client_id", "client_secret", "tenant_id"),
+)
+"""Options that `AZURE_STORAGE_…` variables give where they are left open, as with adlfs."""
+
+PIECE_BYTES: Final = 1 << 23  # 8 MiB
+"""Of a blob by one GET: azure-storage-blob reads the answer whole, so this bounds memory for each thread."""
+
+PAGE_BLOBS: Final = 5000
+"""The most that one answer lists (REST API, "List Blobs", maxresults)."""
+
+TIMEOUTS_S: Final = {"connection_timeout": 20, "read_timeout": 60}  # the client's own
+
+RETRIES = 4
+BACKOFF_S = 1
+"""Before the first retry; three seconds more before the next, and so on. The client's own 15 seconds are for pages of
+people who wait; here, other threads go on meanwhile."""
+
+ErrorKind = type[NotFoundError] | type[PermissionDeniedError] | type[InvalidInputError] | type[SourceError]
+
+# REST API, "Blob Storage error codes" and "Common REST API error codes". A status stands for the codes it comes with.
+ERRORS: Final[Mapping[str, tuple[ErrorKind, str]]] = {
+    "ContainerNotFound": (NotFoundError, "the container does not exist"),
+    "ContainerBeingDeleted": (NotFoundError, "the container is being deleted"),
+    "BlobNotFound": (NotFoundError, "the blob does not exist"),
+    "404": (NotFoundError, "it does not exist, or is not public"),
+    "AccountIsDisabled": (PermissionDeniedError, "the account is disabled"),
+    "AuthenticationFailed": (
+        PermissionDeniedError,
+        "the credentials are not valid, or the clock of this machine is wrong",
+    ),
+    "InvalidAuthenticationInfo": (PermissionDeniedError, "the credentials are not valid"),
+    "PublicAccessNotPermitted": (PermissionDeniedError, "the account lets nobody in without credentials"),
+    "401": (PermissionDeniedError, "access is denied"),
+    "403": (PermissionDeniedError, "access is denied"),
+    "BlobArchived": (SourceError, "the blob is archived: move it to an online tier first"),
+    "BlobBeingRehydrated": (SourceError, "the blob is still coming back from the archive"),
+    "BlobUsesCustomerSpecifiedEncryption": (
+        SourceError,
+        "the blob is encrypted with a key that only its writer has",
+    ),
+    "InvalidResourceName": (InvalidInputError, "that is not the name of a container or blob"),
+    "OutOfRangeInput": (InvalidInputError, "that is not the name of a container or blob"),
+    "400": (InvalidInputError, "the request is not valid"),
+}
+TRANSIENT_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
+
+# What servers answer, in sets by what follows from it.
+MISSING: Final = frozenset(
+    {"BlobNotFound", "ContainerNotFound", "ResourceNotFound", "ContainerBeingDeleted", "404"}
+)
+GONE: Final = MISSING | {"InvalidQueryParameterValue", "InvalidInput", "400"}
+"""A version that cannot be had: deleted, or no id that this account ever gave (400)."""
+CHANGED: Final = frozenset({"ConditionNotMet", "InvalidRange", "412", "416"})
+UNSUPPORTED: Final = frozenset(
+    {"InvalidQueryParameterValue", "UnsupportedQueryParameter", "NotImplemented", "400", "501"}
+)
+"""A listing of versions where there can be none, as in a hierarchical namespace."""
+
+
+class Refused(Exception):  # the cause of the errors raised here
+    """What Azure answered, as the code and the status. Its own errors may repeat signatures and are never chained."""
+
+    def __init__(self, code: str, status: int) -> None:
+        super().__init__(f"{code} ({status})")
+        self.code, self.status = code, status
+
+
+class AzureClient:
+    """Clients of Azure accounts under what storage options say; renewed with the environment.
+
+    Raises `InvalidInputError` for an option that adlfs does not know.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        known = DRIVER_OPTIONS | IDENTITY_OPTIONS
+        unknown = sorted(set(options) - known - STORE_OPTIONS)
+        if unknown:
+            raise InvalidInputError(
+                f"storage option {unknown[0]!r} is not one of az://: {', '.join(sorted(DRIVER_OPTIONS))}"
+            )
+        self._options = {
+            name: value for name, value in options.items() if name in known and value is not None
+        }
+        timeout = self._options.get("timeout")
+        self._timeout = {} if timeout is None else {"timeout": timeout}
+        self._lock = threading.Lock()
+        self._accounts = Renewed[tuple[dict[str | None, BlobServiceClient], set[Place]]](
+            lambda: ({}, set()), *VARIABLES
+        )
+
+    def without_versions(self) -> set[Place]:
+        """Containers of which a source learnt that versions cannot be listed; forgotten with the clients."""
+        return self._accounts.current()[1]
+
+    def pages(
+        self, place: Place, prefix: str, include: list[str], what: str
+    ) -> Iterator[tuple[bytes, str | None]]:
+        """The bodies of List Blobs, each with the marker of the next (None after the last)."""
+        bodies: list[bytes] = []
+
+        def take_body(response: Any) -> None:
+            if response.http_response.status_code == 200:
+                bodies.append(_take_listing(response.http_response))
+
+        pages: Any = _ask(
+            what,
+            lambda: (
+                self._container(place)
+                .list_blobs(
+                    prefix or None,
+                    include,
+                    results_per_page=PAGE_BLOBS,
+                    raw_response_hook=take_body,
+                    **self._timeout,
+                )
+                .by_page()
+            ),
+        )
+        while _ask(what, lambda: next(pages, None)) is not None:
+            yield bodies.pop(), pages.continuation_token
+
+    def properties(self, place: Place, key: str, what: str, **which: Any) -> BlobProperties:
+        """Get Blob Properties: one HEAD."""
+        _check_name(key, what)
+        return _ask(
+            what,
+            lambda: self._container(place).get_blob_client(key).get_blob_properties(**which, **self._timeout),
+        )
+
+    def download(
+        self, place: Place, key: str, what: str, start: int, stop: int | None, **which: Any
+    ) -> tuple[bytes, StorageStreamDownloader[bytes]]:
+        """Get Blob: at most `PIECE_BYTES` from `start` by one GET, as stored, and what the answer says."""
+        _check_name(key, what)
+        # Without a range, the client can tell that a blob is empty; asked for one, Azure refuses (416).
+        part: dict[str, Any] = {} if stop is None and not start else {"offset": start}
+        if stop is not None:
+            part["length"] = min(stop - start, PIECE_BYTES)
+
+        def send() -> tuple[bytes, StorageStreamDownloader[bytes]]:
+            blob = self._container(place).get_blob_client(key)
+            answer = blob.download_blob(**part, decompress=False, **which, **self._timeout)
+            return answer.read(min(answer.size, PIECE_BYTES)), answer
+
+        return _ask(what, send)
+
+    def _container(self, place: Place) -> ContainerClient:
+        accounts = self._accounts.current()[0]
+        with self._lock:
+            service = accounts.get(place.account)
+            if service is None:
+                service = accounts[place.account] = connect(self._options, place.account)
+        return service.get_container_client(place.container)
+
+
+def unchanged(etag: str) -> dict[str, Any]:
+    """The condition that the blob still has this ETag."""
+    return {"etag": f'"{etag}"', "match_condition": MatchConditions.IfNotModified}
+
+
+def connect(options: Mapping[str, Any], account: str | None) -> BlobServiceClient:
+    """A client of the account, by the rules of adlfs; makes no request.
+
+    `account` is the one that a URI names. What of the environment belongs to another account is left alone; options
+    that name another one are refused.
+    """
+    given = {**_from_environment(account), **options}
+    settings: dict[str, Any] = {
+        "max_single_get_size": PIECE_BYTES,
+        "max_chunk_get_size": PIECE_BYTES,
+        "retry_total": RETRIES,
+        "initial_backoff": BACKOFF_S,
+        "random_jitter_range": BACKOFF_S,
+        "transport": _transport(given),
+    }
+    try:
+        if text := given.get("connection_string"):
+            name = _account_of(text)
+            service = BlobServiceClient.from_connection_string(text, **settings)
+        else:
+            name = given.get("account_name") or account
+            if name is None:
+                raise InvalidInputError(
+                    "az:// needs an account: set account_name or connection_string in storage_options (or"
+                    " AZURE_STORAGE_ACCOUNT_NAME), or write abfs://container@account.dfs.core.windows.net/key"
+                )
+            url = f"https://{given.get('account_host') or name + BLOB_HOST}"
+            service = BlobServiceClient(url, credential=_credential(given, name), **settings)
+        if mode := given.get("location_mode"):
+            service.location_mode = mode
+    except (AzureError, ValueError, TypeError) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        # Not chained: it may repeat what it was given.
+        raise InvalidInputError(
+            f"the storage options of az:// are not usable ({type(error).__name__})"
+        ) from None
+    if account not in (None, name) and name is not None:
+        raise InvalidInputError(
+            f"the URI names the account {account!r}, and its storage options are those of {name!r}: set options for a"
+            " prefix that only URIs of one account begin with"
+        )
+    return service
+
+
+def _from_environment(account: str | None) -> dict[str, Any]:
+    """What the environment says about this account; a key, SAS or connection string opens only its own."""
+    found = {name: os.environ.get(f"AZURE_STORAGE_{name.upper()}", "") for name in FROM_ENVIRONMENT}
+    found = {name: value for name, value in found.items() if value}
+    if account is not None:
+        if found.get("account_name", account) != account:
+            for name in ("account_name", "account_key", "sas_token"):
+                found.pop(name, None)
+        if "connection_string" in found and _account_of(found["connection_string"]) not in (None, account):
+            del found["connection_string"]
+    anon = os.environ.get("AZURE_STORAGE_ANON", "false").lower() not in ("false", "0", "f", "")
+    return {**found, "anon": anon}
+
+
+def _account_of(connection_string: Any) -> str | None:
+    try:
+        parts = parse_connection_string(connection_string)
+    except (ValueError, AttributeError):
+        raise InvalidInputError("the connection string of az:// is not one of Azure Storage") from None
+    if parts.get("usedevelopmentstorage") == "true":
+        return "devstoreaccount1"
+    host = urlsplit(parts.get("blobendpoint", "")).hostname or ""
+    return parts.get("accountname") or host[: max(host.find(".blob."), 0)] or None
+
+
+def _credential(given: Mapping[str, Any], account: str) -> Any:
+    if credential := given.get("credential"):
+        if inspect.iscoroutinefunction(getattr(credential, "get_token", None)):
+            raise InvalidInputError(
+                "credential of az:// must be one of azure.identity, not of azure.identity.aio"
+            )
+        return credential
+    if key := given.get("account_key"):
+        return AzureNamedKeyCredential(account, key)
+    if sas := given.get("sas_token"):
+        return AzureSasCredential(sas.lstrip("?"))
+    if given.get("client_id"):
+        return ClientSecretCredential(
+            *(given.get(name, "") for name in ("tenant_id", "client_id", "client_secret"))
+        )
+    if given.get("anon"):
+        return None
+    return DefaultAzureCredential(**{name: given[name] for name in IDENTITY_OPTIONS & given.keys()})
+
+
+def _transport(given: Mapping[str, Any]) -> RequestsTransport:
+    """The client's own transport, with as many connections as there are threads."""
+    session = requests.Session()
+    no_retries = Retry(
+        total=False, redirect=False, raise_on_status=False
+    )  # a policy of the client's does them
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=MAX_CONNECTIONS, max_retries=no_retries))
+    timeouts = {name: given.get(name, default) for name, default in TIMEOUTS_S.items()}
+    return RequestsTransport(session=session, **timeouts)
+
+
+_NOTHING_LISTED: Final = "<EnumerationResults><Blobs/><NextMarker>{}</NextMarker></EnumerationResults>"
+
+
+def _take_listing(response: Any) -> bytes:
+    """Take the body of a listing before the client parses it, which costs ten times the CPU of `azure_listing`.
+
+    It is left with one that lists nothing and goes on at the same marker. Where that has no effect, as it may be in
+    other releases, only time is lost: what the client lists is never looked at.
+    """
+    body: bytes = response.body()
+    begin, end = body.rfind(b"<NextMarker>"), body.rfind(b"</NextMarker>")
+    marker = body[begin + 12 : end].decode() if 0 <= begin < end else ""
+    response.text = lambda encoding=None: _NOTHING_LISTED.format(marker)
+    return body
+
+
+def _check_name(key: str, what: str) -> None:
+    if not {".", ".."}.isdisjoint(key.split("/")):
+        raise InvalidInputError(
+            f"{what}: no request can name this blob, since '.' and '..' are resolved in the path of a URL"
+        )
+
+
+def _ask(what: str, send: Callable[[], T]) -> T:
+    """Send a request. Raises the error of `refart.errors` that fits; `what` begins its message."""
+    try:
+        return send()
+    except (AzureError, ValueError) as error:
+        if isinstance(error, RefartError):
+            raise
+        refusal = translated(error, what)
+    raise refusal  # here, where the error of Azure's is no part of the context any more
+
+
+def code_of(error: RefartError) -> str:
+    """What Azure called the error; the HTTP status where it gave no code, `""` where it said nothing."""
+    return error.__cause__.code if isinstance(error.__cause__, Refused) else ""
+
+
+def translated(error: Exception, what: str) -> RefartError:
+    """The error of `refart.errors` for what the client raised. Only codes of Azure's are shown, none of its text: that
+    may hold a SAS, or the string that was signed."""
+    name = type(error).__name__
+    if isinstance(error, HttpResponseError) and error.status_code is not None:
+        return _answered(error, what)
+    if isinstance(error, ClientAuthenticationError):
+        return PermissionDeniedError(
+            f"{what}: no Azure credentials were found, or they cannot be used ({name}); configure them, or set"
+            " anon = true for a public container"
+        )
+    if isinstance(error, ServiceRequestError) and isinstance(
+        error.inner_exception, requests.exceptions.SSLError
+    ):
+        return SourceError(f"{what}: the server's certificate was not accepted ({name})")
+    if isinstance(error, (ServiceRequestError, ServiceResponseError, HttpResponseError)):
+        return SourceError(f"{what}: the server cannot be reached or hung up ({name})", transient=True)
+    return SourceError(f"{what}: the server's answer is not that of Azure Blob Storage ({name})")
+
+
+def _answered(error: HttpResponseError, what: str) -> RefartError:
+    status = error.status_code or 0
+    said = getattr(error, "error_code", None)
+    code = str(getattr(said, "value", said) or status)[:80]
+    kind, meaning = ERRORS.get(code) or ERRORS.get(str(status)) or (SourceError, "the server refused")
+    message = f"{what}: {meaning} (the server answered {code})"
+    refusal = (
+        SourceError(message, transient=status in TRANSIENT_STATUS) if kind is SourceError else kind(message)
+    )
+    refusal.__cause__ = Refused(code, status)
+    return refusal
