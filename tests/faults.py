@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -71,7 +72,8 @@ class FaultProxy:
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, name="faults", daemon=True)
+        serve = partial(self._server.serve_forever, poll_interval=0.01)  # `close` waits for the next poll
+        self._thread = threading.Thread(target=serve, name="faults", daemon=True)
         self._thread.start()
 
     @property

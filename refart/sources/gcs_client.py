@@ -231,11 +231,18 @@ def _session(credentials: Any) -> requests.Session:
     )
     # AuthorizedSession has no types, and would try to refresh anonymous credentials.
     session: Any = requests.Session() if credentials is None else AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+    session.hooks["response"].append(_read_refusal)
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=MAX_CONNECTIONS, max_retries=retries))
     if credentials is not None:
         session.configure_mtls_channel()  # where the environment asks for it; gcsfs' endpoint then is another one, too
     return cast(requests.Session, session)
+
+
+def _read_refusal(response: requests.Response, **_: object) -> None:
+    """Read the body of a 401, so that its connection can be used again: AuthorizedSession drops it as it is."""
+    if response.status_code == 401:
+        response.content  # noqa: B018
 
 
 def translated(error: Exception, what: str) -> RefartError:
@@ -265,10 +272,12 @@ def _answered(response: requests.Response, what: str) -> RefartError:
 
 
 def _explained(response: requests.Response) -> tuple[str, str]:
-    """The reason and the message of an error: JSON for metadata, plain text where bytes were asked for."""
+    """The reason and the message of an error: JSON for metadata, bare text where bytes were asked for."""
     try:
-        if response.headers.get("Content-Type", "").startswith("text/plain"):
-            return "", response.text
+        if response.headers.get("Content-Type", "").startswith("text/"):
+            return "", "" if response.text.lstrip().startswith(
+                "<"
+            ) else response.text  # a page, of some proxy
         error = response.json()["error"]
         return str(error["errors"][0].get("reason", "")), str(error.get("message", ""))
     except (requests.RequestException, LookupError, TypeError, AttributeError):
