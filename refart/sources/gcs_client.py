@@ -70,6 +70,8 @@ TIMEOUT_S: Final = 60.0
 # "Retry strategy" of the Cloud Storage documentation; gcsfs tries as often.
 TRANSIENT_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
 RETRIES = 6
+CONNECT_RETRIES = 4
+"""Fewer: an endpoint that cannot be reached is often misspelt."""
 BACKOFF_S = 0.5
 """The first retry is at once, the second after twice this time, and so on, doubled."""
 
@@ -223,6 +225,7 @@ def _session(credentials: Any) -> requests.Session:
     """A session under google-auth's credentials; None is anonymous."""
     retries = Retry(
         total=RETRIES,
+        connect=CONNECT_RETRIES,
         backoff_factor=BACKOFF_S,
         backoff_jitter=BACKOFF_S,
         status_forcelist=TRANSIENT_STATUS,
