@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -19,7 +21,9 @@ from refart.errors import (
     ReferenceChangedError,
     ReferenceMissingError,
 )
+from refart.sources.pinned import CURRENT
 from refart.sources.s3 import S3Source
+from refart.sources.s3_reading import Reader
 from refart.testing import ENVIRONMENT, LAKE_OBJECTS, Lake, S3Requests
 from tests.sources.suite import listed, read
 
@@ -267,6 +271,14 @@ class TestHeld:
         )
         with source.fetch(only(listed(source, f"{unversioned_lake.uri}/k"))) as fetched:
             assert not fetched.hash_is_plain
+
+    @pytest.mark.parametrize(("bucket", "is_plain"), [("fast", True), ("fast--use1-az4--x-s3", False)])
+    def test_the_etag_of_a_directory_bucket_is_random(self, bucket: str, is_plain: bool) -> None:
+        """It may look like an MD5. (No server here has such buckets.)"""
+        answer = {"Body": io.BytesIO(b"x"), "ContentLength": 1, "ETag": f'"{"0" * 32}"'}
+        client: Any = SimpleNamespace(call=lambda *args, **parameters: answer)
+        reader = Reader(client, bucket, "k", Entry("k", 1, "md5:" + "0" * 32, f"s3://{bucket}/k"))
+        assert reader.get(CURRENT, 0, None).hash_is_plain == is_plain
 
     def test_stored_bytes_are_not_decoded(self, source: S3Source, unversioned_lake: Lake) -> None:
         unversioned_lake.client.put_object(
