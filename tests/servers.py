@@ -17,6 +17,7 @@ import pwd
 import secrets
 import socket
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -548,6 +549,9 @@ def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SFTP]:
 # -- WebDAV: rclone ----------------------------------------------------------------------------------------------
 
 
+_making_folders = threading.Lock()  # the server answers 423 to two who make one folder at the same time
+
+
 @dataclass(frozen=True)
 class WebDAVFolder:
     """A folder on a WebDAV server, written by its own verbs."""
@@ -564,7 +568,8 @@ class WebDAVFolder:
     def put(self, key: str, data: bytes) -> None:
         *folders, _ = key.split("/")
         for depth in range(1, len(folders) + 1):
-            answer = self.session.request("MKCOL", self.url + quote("/".join(folders[:depth])) + "/")
+            with _making_folders:
+                answer = self.session.request("MKCOL", self.url + quote("/".join(folders[:depth])) + "/")
             if answer.status_code != 405:  # RFC 4918, 9.3.1: it is there already
                 answer.raise_for_status()
         self.session.put(self.url + quote(key), data=data).raise_for_status()

@@ -7,6 +7,7 @@ the bytes, and everything read is held against what the driver says before and a
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -72,8 +73,9 @@ class GenericSource:
         """See `Source.scan`.
 
         Drivers without a listing of a whole tree are walked folder by folder; the others collect it in memory before
-        the first page. What a listing does not identify, and every symbolic link, costs one request each. A link to a
-        folder is an error (it may lead in circles), as is a folder that cannot be listed.
+        the first page. One request more is made for each file that the listing does not identify, each symbolic link,
+        and each name with `%`, `?`, `#` or a control character. A link to a folder is an error (it may lead in
+        circles), as is a folder that cannot be listed, and a file that is listed but cannot be found.
 
         Raises `InvalidInputError` also for `identify="stat"` where the driver tells no modified time.
         """
@@ -229,32 +231,40 @@ def _page(lease: Lease, place: Place, files: list[_File], identify: Identify, ke
     if keep is not None:
         page = keep(page)
     path, _, _, uri, pin = page.columns
-    looks = [(uri, _settled(lease, by_uri[uri], identify)) for uri in page.column("uri").to_pylist()]
+    looks = [(uri, _settled(lease, uri, by_uri[uri], identify)) for uri in page.column("uri").to_pylist()]
     sizes = pa.array([look.size for _, look in looks], pa.int64())
     content_ids = pa.array([_content_id(uri, look, identify) for uri, look in looks], pa.string())
     return pa.RecordBatch.from_arrays([path, sizes, content_ids, uri, pin], schema=SCHEMA)
 
 
-def _settled(lease: Lease, file: _File, identify: Identify) -> Look:
+def _settled(lease: Lease, uri: str, file: _File, identify: Identify) -> Look:
+    """What is known about a listed file; asked for where the listing does not say it, or may say it of a link.
+
+    So is a name that a driver might take for part of a URL: what is listed must be found again under its name.
+    """
     if file.problem is not None:
         raise InvalidInputError(f"{file.problem}; exclude= leaves it out")
     is_told = identify == "none" or (file.content_ids and file.size is not None)
-    if is_told and not file.is_link:
+    if is_told and not file.is_link and not _IN_URLS.search(file.name):
         return Look(False, file.size, file.content_ids)
     try:
         found = lease.look(file.name)
-    except NotFoundError as error:
-        if not file.is_link:
+    except (NotFoundError, SourceError) as error:
+        if isinstance(error, SourceError) and error.transient:
             raise
         raise InvalidInputError(
-            f"{file.name!r} is a link that leads nowhere; exclude= leaves it out"
+            f"{uri} is listed but cannot be found: it is a link that leads nowhere, or a name that the driver takes for"
+            " another; exclude= leaves it out"
         ) from error
     if found.is_folder:
         raise InvalidInputError(
-            f"{file.name!r} is a link to a folder, which may lead in circles: exclude= leaves it out, and a"
-            " reference of its own covers what lies there"
+            f"{uri} is a link to a folder, which may lead in circles: exclude= leaves it out, and a reference of its"
+            " own covers what lies there"
         )
     return found
+
+
+_IN_URLS: Final = re.compile(r"[%?#\x00-\x1f\x7f]")
 
 
 def _entry(place: Place, found: Look, identify: Identify) -> Entry:

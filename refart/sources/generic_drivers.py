@@ -215,6 +215,8 @@ class Lease:
             fs.invalidate_cache()
             info = fs.info(where)
             is_folder = info.get("type") == "directory"
+            if not is_folder and _last(str(info.get("name", where))) != _last(where):
+                raise FileNotFoundError(f"the driver answers for {info['name']!r} instead")
             content_ids = () if is_folder else generic_identity.of_file(fs, where, info)
             return Look(is_folder, size_of(info), content_ids)
 
@@ -230,6 +232,10 @@ def size_of(info: Mapping[str, Any]) -> int | None:
     """The size that a driver tells; None where it tells none."""
     size = info.get("size")
     return size if type(size) is int and size >= 0 else None
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def _is_shared(fs: Any) -> bool:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import isfinite, modf
 from typing import Any, Final
 
 from fsspec import AbstractFileSystem
@@ -109,10 +110,10 @@ def _time_ns(value: object, unit_ns: int) -> int | None:
         return None
     if isinstance(value, int):
         return value * unit_ns
-    try:
-        return round(value * unit_ns / 1000) * 1000
-    except (OverflowError, ValueError):  # infinite, or not a number
+    if not isfinite(value):
         return None
+    fraction, whole = modf(value)
+    return int(whole) * unit_ns + round(fraction * unit_ns / 1000) * 1000
 
 
 def _parsed(text: str) -> datetime | None:

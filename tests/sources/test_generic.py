@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import fsspec
+import httpx
 import pytest
+from webdav4.client import Client
 
-from refart.errors import ReferenceChangedError
+from refart.errors import InvalidInputError, ReferenceChangedError
+from refart.ops.patterns import page_filter
 from refart.sources.base import Source
 from refart.sources.generic import GenericSource
-from tests.servers import SFTP, SFTPFolder, unique
-from tests.sources.suite import Place, SourceSuite, read, read_checked
+from tests.servers import SFTP, SFTPFolder, WebDAV, WebDAVFolder, unique
+from tests.sources.suite import Place, SourceSuite, listed, read, read_checked
 
 
 @dataclass(frozen=True)
@@ -91,3 +95,39 @@ class TestSFTP(KnownByTime):
     @pytest.fixture
     def stranger(self, sftp: SFTP) -> GenericSource:
         return GenericSource({**sftp.storage_options, "username": "nobody"})
+
+
+class TestWebDAV(GenericSuite):
+    """rclone's ETags are hashes of the content, which no client can know.
+
+    Its driver, webdav4, puts names into URLs as they are, so that it finds none with `#`, `?`, `%`, line ends.
+    """
+
+    content_algo = "etag"
+    odd_keys = tuple(key for key in SourceSuite.odd_keys if not set(key) & set("#?%\n\r"))
+
+    @pytest.mark.parametrize("key", ["hash#tag", "question?mark=1", "per%cent", "%2F", "%41"])
+    def test_a_name_that_the_driver_cannot_find_is_refused(
+        self, source: Source, place: Place, key: str
+    ) -> None:
+        """What could not be downloaded is not recorded."""
+        place.put(f"odd/{key}", b"odd")
+        place.put("odd/A", b"%41, decoded")
+        with pytest.raises(
+            InvalidInputError, match=re.escape(f"{place.uri}/odd/{key} is listed but cannot be found")
+        ):
+            listed(source, f"{place.uri}/odd")
+        assert listed(source, f"{place.uri}/odd", keep=page_filter(None, [f"{key}"])).keys() == {"A"}
+
+    @pytest.mark.parametrize("key", ["plus+plus", "with space"])
+    def test_an_odd_key_alone_is_an_object(self, source: Source, place: Place, key: str) -> None:
+        super().test_an_odd_key_alone_is_an_object(source, place, key)
+
+    @pytest.fixture
+    def source(self, webdav: WebDAV) -> Iterator[GenericSource]:
+        with httpx.Client(trust_env=False) as http:  # closed at the end, as the driver never does
+            yield GenericSource({"base_url": webdav.url, "client": Client(webdav.url, http_client=http)})
+
+    @pytest.fixture
+    def place(self, webdav: WebDAV) -> WebDAVFolder:
+        return webdav.folder()
