@@ -359,7 +359,12 @@ def _ask(what: str, send: Callable[[], T]) -> T:
     """Send a request. Raises the error of `refart.errors` that fits; `what` begins its message."""
     try:
         return send()
-    except (AzureError, ValueError) as error:
+    except (
+        AzureError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:  # the client stumbles over odd answers
         if isinstance(error, RefartError):
             raise
         refusal = translated(error, what)
