@@ -29,24 +29,9 @@ DRIVER_OPTIONS: Final = frozenset(
 """The options of gcsfs that say how to reach a bucket; here they mean what they mean there."""
 
 STORE_OPTIONS: Final = frozenset(
-    {
-        "block_size",
-        "consistency",
-        "cache_timeout",
-        "secure_serialize",
-        "check_connection",
-        "asynchronous",
-        "loop",
-    }
-    | {
-        "timeout",
-        "default_location",
-        "version_aware",
-        "use_listings_cache",
-        "listings_expiry_time",
-        "max_paths",
-    }
-    | {"skip_instance_cache", "batch_size"}
+    {"block_size", "consistency", "cache_timeout", "secure_serialize", "check_connection", "default_location"}
+    | {"timeout", "asynchronous", "loop", "batch_size", "version_aware", "use_listings_cache"}
+    | {"listings_expiry_time", "max_paths", "skip_instance_cache"}
 )
 """The options of gcsfs that only tune its own files and caches. A store under the same prefix may need them;
 reading references has no use for them."""
@@ -56,9 +41,9 @@ SESSION_OPTIONS: Final = frozenset({"proxy", "trust_env", "headers"})
 
 VARIABLES: Final = (
     "GOOGLE_",
-    "STORAGE_EMULATOR_HOST",
-    "GCSFS_",
     "CLOUDSDK_",
+    "GCSFS_",
+    "STORAGE_EMULATOR_HOST",
     "NO_GCE_CHECK",
     "FETCH_RAW_TOKEN",
 )
@@ -100,7 +85,7 @@ class _Status(Exception):
     """What the server answered; the cause of the error that is raised for it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Connection:
     session: requests.Session
     base: str
@@ -125,9 +110,10 @@ class GCSClient:
         given = {
             name: value for name, value in options.items() if name in DRIVER_OPTIONS and value is not None
         }
-        for name in sorted(set(given.get("session_kwargs", ())) - SESSION_OPTIONS):
+        session_options = given.get("session_kwargs", {})
+        if not isinstance(session_options, Mapping) or not SESSION_OPTIONS.issuperset(session_options):
             raise InvalidInputError(
-                f"session_kwargs of gs:// may hold {', '.join(sorted(SESSION_OPTIONS))}; {name!r} is for aiohttp only"
+                f"session_kwargs of gs:// may hold {', '.join(sorted(SESSION_OPTIONS))}; all else is for aiohttp only"
             )
         self._timeout_s = given.get("requests_timeout", TIMEOUT_S)
         if isinstance(self._timeout_s, bool) or not isinstance(self._timeout_s, (int, float)):
@@ -203,7 +189,7 @@ def _connect(options: Mapping[str, Any]) -> _Connection:
     except (GoogleAuthError, requests.RequestException) as error:
         # Without the cause: that of a token that was asked about repeats the token in its URL.
         raise translated(error, "gs://") from None
-    except Exception as error:
+    except Exception as error:  # gcsfs lets through whatever reading a token raises
         said = harmless(str(error)) if isinstance(error, ValueError) else ""
         raise InvalidInputError(
             f"the storage options of gs:// are not usable: {said or type(error).__name__}"
@@ -278,9 +264,8 @@ def _explained(response: requests.Response) -> tuple[str, str]:
     """The reason and the message of an error: JSON for metadata, bare text where bytes were asked for."""
     try:
         if response.headers.get("Content-Type", "").startswith("text/"):
-            return "", "" if response.text.lstrip().startswith(
-                "<"
-            ) else response.text  # a page, of some proxy
+            is_page = response.text.lstrip().startswith("<")  # of some proxy
+            return "", "" if is_page else response.text
         error = response.json()["error"]
         return str(error["errors"][0].get("reason", "")), str(error.get("message", ""))
     except (requests.RequestException, LookupError, TypeError, AttributeError):

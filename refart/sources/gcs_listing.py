@@ -11,7 +11,7 @@ from refart.errors import SourceError
 from refart.sources.objects import Listed, Row
 
 OBJECT_FIELDS: Final = "name,size,generation,md5Hash,crc32c"
-"""All that is asked for: an eighth of what GCS would say about an object."""
+"""All that is asked for, and a small part of what GCS would say about an object."""
 
 LISTING_FIELDS: Final = f"items({OBJECT_FIELDS}),nextPageToken"
 

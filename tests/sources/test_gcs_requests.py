@@ -449,7 +449,11 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("wrong", "said"),
         [
-            ({"session_kwargs": {"connector": None}}, "'connector' is for aiohttp only"),
+            (
+                {"session_kwargs": {"connector": None}},
+                "may hold headers, proxy, trust_env; all else is for aiohttp",
+            ),
+            ({"session_kwargs": 1}, "may hold headers, proxy, trust_env"),
             ({"requests_timeout": "soon"}, "requests_timeout must be seconds"),
             ({"access": "everything"}, "access must be one of"),
             ({"token": {"nothing": "useful"}}, "not usable: KeyError"),
