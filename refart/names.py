@@ -240,6 +240,11 @@ def _check_link(uri: str) -> None:
         )
 
 
+def without_query(uri: str) -> str:
+    """A web address up to its query; any other URI as it is, since `?` stands for itself there."""
+    return uri.partition("?")[0] if uri_scheme(uri) in _WEB else uri
+
+
 def strip_signature(uri: str) -> str:
     """The URI without what signs it: the rest of its query stays as it is, in its order.
 

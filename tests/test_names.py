@@ -358,6 +358,12 @@ def test_stripping_is_idempotent_and_makes_any_query_acceptable(query: list[tupl
         assert stripped == uri
 
 
+def test_only_web_addresses_have_a_query() -> None:
+    assert names.without_query("https://h/a?b=/c?d") == "https://h/a"
+    for uri in ("https://h/a", "s3://b/a?b", "/a?b"):
+        assert names.without_query(uri) == uri
+
+
 @pytest.mark.parametrize("uri", ["", None, 3, "s3://b/\0", "s3://b/\ud800", "s3://b/" + "é" * 4100])
 def test_what_no_manifest_could_hold_is_no_uri(uri: object) -> None:
     with pytest.raises(InvalidInputError):

@@ -81,7 +81,7 @@ def add_references(
         if prefix is not None and not uri.startswith(prefix):
             raise InvalidInputError(f"{uri} does not lie below base={base}")
         page = check_page(_one_object(local, uri, checksum), uri)
-        path = None if prefix is None else names.path_from_key(uri[len(prefix) :])
+        path = None if prefix is None else names.path_from_key(names.without_query(uri)[len(prefix) :])
         return under(page, path, replace=True)
 
     with (

@@ -6,7 +6,6 @@ What is stated is compared with every answer, and an identity that can miss a ch
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
 from typing import Any, Final
@@ -123,6 +122,6 @@ def _entry(uri: str, said: Stated, content_id: str) -> Entry:
 
 
 def _path(uri: str) -> str:
-    _, _, rest = uri.partition("://")
-    _, _, path = re.split("[?#]", rest, maxsplit=1)[0].partition("/")
+    _, _, rest = names.without_query(uri).partition("://")
+    _, _, path = rest.partition("/")
     return names.path_from_key(path.rpartition("/")[2] or NO_NAME)
