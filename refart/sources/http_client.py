@@ -239,7 +239,7 @@ def _headers(value: object) -> dict[str, str]:
     return dict(value)
 
 
-def _auth(value: object) -> tuple[str, str]:
+def _auth(value: object) -> tuple[bytes, bytes]:
     if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(isinstance(v, str) for v in value):
         raise InvalidInputError("the storage option auth of http(s):// must be [user, password]")
-    return value[0], value[1]
+    return value[0].encode(), value[1].encode()  # RFC 7617: most servers take UTF-8
