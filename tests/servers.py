@@ -201,11 +201,10 @@ class GCSBucket:
         response.raise_for_status()
         return str(response.json()["generation"])
 
-    def delete(self, key: str, generation: str | None = None) -> None:
-        """Delete an object (on a versioned bucket it becomes noncurrent), or one generation for good."""
-        which = {"generation": generation} if generation else {}
-        url = f"{self.url}/storage/v1/b/{self.name}/o/{quote(key, safe='')}"
-        self.session.delete(url, params=which).raise_for_status()
+    def delete(self, key: str) -> None:
+        """Delete an object; on a versioned bucket it becomes noncurrent. (No single generation: fake-gcs-server takes the
+        current one instead.)"""
+        self.session.delete(f"{self.url}/storage/v1/b/{self.name}/o/{quote(key, safe='')}").raise_for_status()
 
 
 @dataclass(frozen=True)
