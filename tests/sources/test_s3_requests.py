@@ -1,4 +1,4 @@
-"""How many requests things cost, and what is particular to S3: versions, markers, options, mocks."""
+"""How many requests things cost, and what is particular to S3: versions, markers, mocks."""
 
 from __future__ import annotations
 
@@ -301,55 +301,7 @@ class TestHeld:
             source.open(Entry("a", 1, SHA256))
 
 
-class TestOptions:
-    def test_s3fs_words_reach_the_bucket(
-        self, unversioned_lake: Lake, s3_server: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for name in ENVIRONMENT:
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv("AWS_ENDPOINT_URL")
-        source = S3Source(
-            {
-                "key": "k",
-                "secret": "s",
-                "token": "t",
-                "client_kwargs": {"region_name": "eu-central-1", "endpoint_url": s3_server.url},
-                "config_kwargs": {"s3": {"addressing_style": "path"}},
-                "requester_pays": True,
-                "use_listings_cache": False,
-            }
-        )
-        assert listed(source, unversioned_lake.uri).keys() == LAKE_OBJECTS.keys()
-
-    def test_an_unknown_option_is_refused_without_its_value(self) -> None:
-        with pytest.raises(InvalidInputError, match="'endpont_url'") as error:
-            S3Source({"endpont_url": "https://hush.example"})
-        assert "hush" not in str(error.value)
-
-    @pytest.mark.parametrize(
-        "options",
-        [
-            {"profile": "nobody"},
-            {"endpoint_url": "no url"},
-            {"client_kwargs": {"nonsense": 1}},
-            {"config_kwargs": {"nonsense": 1}},
-        ],
-    )
-    def test_an_option_that_cannot_be_used(self, s3: Any, options: dict[str, Any]) -> None:
-        with pytest.raises(InvalidInputError):
-            S3Source(options).scan("s3://lake/x")
-
-    def test_no_credentials_say_what_to_do(self, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-        with pytest.raises(PermissionDeniedError, match="anon = true"):
-            S3Source({}).scan("s3://lake/x")
-
-    def test_anonymous_reads_need_none(self, unversioned_lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-        assert listed(S3Source({"anon": True}), unversioned_lake.uri).keys() == LAKE_OBJECTS.keys()
-
+class TestSchemes:
     def test_s3a_is_s3(self, source: S3Source, unversioned_lake: Lake) -> None:
         entry = listed(source, f"s3a://{unversioned_lake.bucket}")["README.txt"]
         assert entry.uri == f"s3a://{unversioned_lake.bucket}/README.txt"
