@@ -118,7 +118,7 @@ def _fail(
 @click.group("refart", cls=App, epilog="Exit codes and the keys of --json: docs/cli.md")
 @click.version_option(__version__, message="refart %(version)s")
 def app() -> None:
-    """Version the data you already have: artifacts that point at objects in S3 or on disk.
+    """Version the data you already have: artifacts that point at objects in S3, GCS, Azure, on the web or on disk.
 
     NAME is `name`, `name:alias`, `name:v3` or `project/name:v3`; without an alias it means `latest`.
 
