@@ -106,7 +106,7 @@ class GenericSource:
         """See `Source.fetch`. A weak identity must be what it was, before the first byte and after the last; where a
         hash is recorded, the hash decides, and is for the caller to compare."""
         place = self._place_of(entry)
-        with self._drivers.borrow(place) as lease:
+        with self._borrowed(place, entry) as lease:
             before = _found(lease, entry)
             with _missing(entry):
                 file = lease.call(lambda fs: _own(fs.open(place.path, "rb")))
@@ -122,7 +122,7 @@ class GenericSource:
         Ranges cannot be compared with a hash, so where one is recorded the file as a whole is read and compared first.
         """
         place = self._place_of(entry)
-        with self._drivers.borrow(place) as lease:
+        with self._borrowed(place, entry) as lease:
             before = _found(lease, entry)
         size = before.size
         if size is None or (size > FIRST_BYTES and not before.content_ids):
@@ -136,7 +136,7 @@ class GenericSource:
             self._compare(entry)
 
         def read_range(start: int, stop: int) -> bytes:
-            with self._drivers.borrow(place) as lease, _missing(entry):
+            with _missing(entry), self._drivers.borrow(place) as lease:
                 data: bytes = lease.call(lambda fs: fs.cat_file(place.path, start, stop))
                 _check_same(entry, before, lease.look())
             if len(data) != stop - start:
@@ -157,6 +157,10 @@ class GenericSource:
                 hasher.update(chunk)
         if hasher.content_id(algo) != entry.content_id:
             raise _changed(entry, hasher.content_id(algo), hasher.size_bytes)
+
+    def _borrowed(self, place: Place, entry: Entry) -> Lease:
+        with _missing(entry):
+            return self._drivers.borrow(place)
 
     def _place_of(self, entry: Entry) -> Place:
         uri = uri_of(entry)
@@ -210,15 +214,34 @@ def _files(fs: Any, place: Place) -> Iterator[_File]:
 
 
 def _listing(fs: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Name and `info` of everything below. Left to itself, fsspec's own walk leaves out folders that it cannot list."""
-    if type(fs).find is AbstractFileSystem.find and not isinstance(fs, AsyncFileSystem):
-        for _, _, files in fs.walk(path, detail=True, on_error="raise"):
-            for info in files.values():
-                yield info["name"], info
+    """Name and `info` of everything below.
+
+    By the driver's own `find`, if it has one. fsspec's, which most inherit, leaves out folders that it cannot list (it
+    hands `on_error` to none but the first).
+    """
+    is_async = isinstance(fs, AsyncFileSystem)
+    inherited = (
+        type(fs)._find is AsyncFileSystem._find if is_async else type(fs).find is AbstractFileSystem.find
+    )
+    if inherited:
+        yield from _walk(fs, path)
         return
-    is_walk = isinstance(fs, AsyncFileSystem) and type(fs)._find is AsyncFileSystem._find
-    found = fs.find(path, detail=True, **({"on_error": "raise"} if is_walk else {}))
+    found = fs.find(path, detail=True)
     yield from found.items() if isinstance(found, Mapping) else ((info["name"], info) for info in found)
+
+
+def _walk(fs: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        for info in fs.ls(folder, detail=True):
+            name = info["name"]
+            if name.rstrip("/") == folder.rstrip("/"):
+                continue  # some list the folder itself
+            if info["type"] == "directory":
+                folders.append(name)
+            else:
+                yield name, info
 
 
 def _page(lease: Lease, place: Place, files: list[_File], identify: Identify, keep: Keep | None) -> Page:

@@ -73,8 +73,17 @@ class Drivers:
             raise SourceError(f"{uri}: {error}") from error
 
     def borrow(self, place: Place) -> Lease:
-        """A driver to use alone until the `with` block ends."""
-        return Lease(self, place)
+        """A driver to use alone until a `with` block ends. Raises the errors of connecting to it."""
+        container = self.container(place)
+        with self._lock:
+            idle = self._idle.setdefault(self._key(place), [])
+            while idle:
+                fs, opened = idle[-1]
+                if opened != container or not _is_shared(fs):
+                    idle.pop()
+                if opened == container:
+                    return Lease(self, place, fs, container, was_idle=True)
+        return Lease(self, place, self.make(place), container, was_idle=False)
 
     def container(self, place: Place) -> Look | None:
         """What is said now about the archive that a place lies in; None for one that lies in none."""
@@ -92,19 +101,6 @@ class Drivers:
         nested = {key: value for key, value in self._options.items() if isinstance(value, Mapping)}
         own = nested.pop(scheme, {})
         return {**nested, **own}
-
-    def take(self, place: Place) -> tuple[Any, bool, Look | None]:
-        """A driver, whether it was used before, and the archive as it was when the driver opened it."""
-        container = self.container(place)
-        with self._lock:
-            idle = self._idle.setdefault(self._key(place), [])
-            while idle:
-                fs, opened = idle[-1]
-                if opened != container or not _is_shared(fs):
-                    idle.pop()
-                if opened == container:
-                    return fs, True, container
-        return self.make(place), False, container
 
     def give_back(self, place: Place, fs: Any, container: Look | None) -> None:
         with self._lock:
@@ -129,8 +125,6 @@ class Drivers:
             ) from error
         except Exception as error:
             raise self.translated(error, place.uri) from error
-        if isinstance(getattr(fs, "dircache", None), fsspec.dircache.DirCache):
-            fs.dircache.use_listings_cache = False
         return fs
 
     def _key(self, place: Place) -> tuple[object, ...]:
@@ -147,7 +141,7 @@ class Drivers:
         """
         if isinstance(error, RefartError):
             return error
-        words = " ".join(type(one).__name__ for one in _causes(error))
+        words = " ".join(_PARAMIKO.get(str(one), type(one).__name__) for one in _causes(error))
         said = f" ({type(error).__name__}{self._said(error)})"
         statuses = {_status(one) for one in _causes(error)}
         if isinstance(error, FileNotFoundError | NotADirectoryError) or statuses & {404, 410}:
@@ -175,12 +169,15 @@ class Drivers:
 class Lease:
     """A driver that is lent; a connection that was lost while nobody used it is opened again."""
 
-    def __init__(self, drivers: Drivers, place: Place) -> None:
-        self._drivers, self._place = drivers, place
+    def __init__(
+        self, drivers: Drivers, place: Place, fs: Any, container: Look | None, *, was_idle: bool
+    ) -> None:
+        self._drivers, self._place, self._fs = drivers, place, fs
+        self._container = container  # as it was when the driver opened it
+        self._was_idle = was_idle
         self._is_broken = False
 
     def __enter__(self) -> Lease:
-        self._fs, self._was_idle, self._container = self._drivers.take(self._place)
         return self
 
     def __exit__(
@@ -213,6 +210,7 @@ class Lease:
 
         def ask(fs: Any) -> Look:
             fs.invalidate_cache()
+            fs.dircache.clear()  # which not all do
             info = fs.info(where)
             is_folder = info.get("type") == "directory"
             if not is_folder and _last(str(info.get("name", where))) != _last(where):
@@ -245,6 +243,12 @@ def _is_shared(fs: Any) -> bool:
 
 _DENIED: Final = re.compile("Auth|Credential|Denied|Forbidden|Permission|BadHostKey|PasswordRequired")
 _BROKEN: Final = re.compile("Timeout|Connect|Network|Protocol|SSH|Channel|ReadError|gaierror|BrokenPipe")
+_PARAMIKO: Final = {
+    "No authentication methods available": "AuthenticationException",
+    "Socket is closed": "ConnectionError",
+}
+"""What it says by a class that means anything → the class that means that."""
+
 _SECRET: Final = re.compile(
     r"signature|credential|secret|token=|password|passphrase|authorization|x-amz-|[?&]sig=|://[^/\s]*@",
     re.IGNORECASE,

@@ -17,6 +17,7 @@ from refart.ops.patterns import page_filter
 from refart.sources.base import Source
 from refart.sources.generic import GenericSource
 from tests.servers import SFTP, SFTPFolder, WebDAV, WebDAVFolder, unique
+from tests.sources.repositories import Repository, RepositoryFileSystem
 from tests.sources.suite import Place, SourceSuite, listed, read, read_checked
 
 
@@ -131,3 +132,20 @@ class TestWebDAV(GenericSuite):
     @pytest.fixture
     def place(self, webdav: WebDAV) -> WebDAVFolder:
         return webdav.folder()
+
+
+class TestRepository(GenericSuite):
+    """As on GitHub, what stands before the path is no server, and the hash of the content is known."""
+
+    content_algo = "etag"
+    odd_keys = (*SourceSuite.odd_keys, "./dot", "../up", "a::b")
+
+    @pytest.fixture
+    def source(self) -> GenericSource:
+        return GenericSource({})
+
+    @pytest.fixture
+    def place(self) -> Iterator[Repository]:
+        fsspec.register_implementation("repository", RepositoryFileSystem, clobber=True)
+        yield Repository(unique("repo"))
+        RepositoryFileSystem.files.clear()

@@ -6,26 +6,12 @@ import re
 
 import fsspec
 import pytest
-from fsspec import AbstractFileSystem
-from fsspec.utils import infer_storage_options
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refart.errors import InvalidInputError
 from refart.sources.generic_places import Place, links
-
-
-class RepositoryFileSystem(AbstractFileSystem):
-    """Has its path behind `org:repo@sha`, as fsspec's driver of GitHub."""
-
-    protocol = "repository"
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        options = infer_storage_options(path)
-        path = options["path"] if "username" in options else super()._strip_protocol(path)
-        return str(path).lstrip("/")
-
+from tests.sources.repositories import RepositoryFileSystem
 
 DRIVERS = {
     "memory": fsspec.get_filesystem_class("memory"),
