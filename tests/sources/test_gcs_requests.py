@@ -333,12 +333,12 @@ class TestGenerations:
         """On a bucket without versions; fake-gcs-server purges no generation of one that has them."""
         old = replaced.put("k", b"logged")
         entry = only(listed(source, f"{replaced.uri}/k"))
-        new = replaced.put("k", b"newer!")
+        replaced.put("k", b"newer!")
         expected = f"expected {entry.content_id}, pinned generation:{old}"
         for attempt in (lambda: read(source, entry), lambda: source.open(entry)):
             with pytest.raises(ReferenceChangedError, match=expected):
                 attempt()
-        replaced.delete("k", new)
+        replaced.delete("k")
         for attempt in (lambda: read(source, entry), lambda: source.open(entry)):
             with pytest.raises(ReferenceMissingError, match=expected):
                 attempt()
