@@ -39,6 +39,8 @@ class Fault:
     """Parts of the request that never reach the server: lower-case headers, and query parameters."""
     edit: Callable[[dict[str, str], bytes], bytes] | None = None
     """Changes the headers of the answer (by lower-case name) in place, and gives its new body."""
+    lost: bool = False
+    """Hang up without an answer, once the server has given one."""
     then: Callable[[], object] | None = None
     """Called once the (spoilt) answer is ready, before it is sent."""
 
@@ -98,6 +100,8 @@ class FaultProxy:
 
     def _handler(proxy) -> type[BaseHTTPRequestHandler]:  # noqa: N805  # `self` is the handler's below
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"  # which answers `Expect: 100-continue`
+
             def _serve(self) -> None:
                 path, _, query = self.path.partition("?")
                 operation = proxy._operation_of(self.command, path, query)
@@ -114,20 +118,23 @@ class FaultProxy:
                     body = body[:-1] + bytes([body[-1] ^ 1])
                 if fault.then is not None:
                     fault.then()
+                self.close_connection = True
+                if fault.lost:
+                    return
                 self.send_response(status)
                 if self.command == "HEAD":
                     headers.setdefault("content-length", "0")
                 else:
                     headers["content-length"] = str(len(body))
-                for name, value in headers.items():
+                for name, value in {**headers, "connection": "close"}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 if self.command != "HEAD":
                     with suppress(ConnectionError):  # a client that was told enough may have hung up
                         self.wfile.write(body[: fault.cut_at])
-                self.close_connection = True
 
             do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815  # names of http.server
+            do_OPTIONS = do_PROPFIND = _serve  # noqa: N815
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -139,18 +146,18 @@ class FaultProxy:
     ) -> tuple[int, dict[str, str], bytes]:
         given = {name.lower(): value for name, value in request.headers.items()}
         asked = dict(parse_qsl(query, keep_blank_values=True))
+        sent = request.rfile.read(int(given.get("content-length", 0)))
+        if fault.garble_sent:
+            wrong = bytes([fault.garble_sent[0] ^ 1]) + fault.garble_sent[1:]
+            sent = sent.replace(fault.garble_sent, wrong)
         if fault.status is not None:
             body = fault.body(asked | given) if callable(fault.body) else fault.body
             return fault.status, dict(fault.headers), body
-        headers = {name: value for name, value in given.items() if name not in fault.ignored}
+        headers = {name: value for name, value in given.items() if name not in (*fault.ignored, "expect")}
         if fault.ignored:
             query = urlencode({name: value for name, value in asked.items() if name not in fault.ignored})
         connection = http.client.HTTPConnection(self._upstream, timeout=60)
         try:
-            sent = request.rfile.read(int(given.get("content-length", 0)))
-            if fault.garble_sent:
-                wrong = bytes([fault.garble_sent[0] ^ 1]) + fault.garble_sent[1:]
-                sent = sent.replace(fault.garble_sent, wrong)
             connection.request(request.command, f"{path}?{query}" if query else path, sent, headers)
             response = connection.getresponse()
             dropped = ("transfer-encoding", "connection", "server", "date")

@@ -148,8 +148,8 @@ def confirm_on_gcs(fs: Any, path: str, stored: dict[str, Any], md5: str) -> None
     if found == md5:
         return
     bucket, key, _ = fs.split_path(path)
-    with suppress(Exception):  # there may be another one by now, or no right to delete: readers notice
-        fs.call("DELETE", "b/{}/o/{}", bucket, key, ifGenerationMatch=stored["generation"])
+    with suppress(Exception):  # it may be gone by now, or not ours to delete: readers notice
+        fs.call("DELETE", "b/{}/o/{}", bucket, key, generation=stored["generation"])
     raise StoreError(
         f"{path} did not arrive as it was sent: expected the MD5 {md5}, found {found}; it was removed: try again,"
         " and check what lies between here and the server"
