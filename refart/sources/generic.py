@@ -6,7 +6,6 @@ the bytes, and everything read is held against what the driver says before and a
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -17,7 +16,6 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
-from fsspec.implementations.memory import MemoryFile
 
 from refart import checksums, names
 from refart.checksums import StreamHasher
@@ -32,8 +30,9 @@ from refart.errors import (
 from refart.sources import generic_identity
 from refart.sources.base import Fetched, Identify, Keep, Opened, Scan
 from refart.sources.generic_drivers import Drivers, Lease, Look, size_of
+from refart.sources.generic_files import open_file, read_chunk, read_range
 from refart.sources.generic_places import Place
-from refart.sources.pinned import CHUNK_BYTES, named, uri_of
+from refart.sources.pinned import named, uri_of
 from refart.sources.ranged import FIRST_BYTES, open_ranges
 
 PAGE_ROWS: Final = 8_192
@@ -109,7 +108,7 @@ class GenericSource:
         with self._borrowed(place, entry) as lease:
             before = _found(lease, entry)
             with _missing(entry):
-                file = lease.call(lambda fs: _own(fs.open(place.path, "rb")))
+                file = lease.call(lambda fs: open_file(fs, place.path))
             with closing(file):
                 yield Fetched(
                     _chunks(lease, file, entry, before), before.size, "current", _stated(entry, before)
@@ -135,9 +134,9 @@ class GenericSource:
         if _has_hash(entry):
             self._compare(entry)
 
-        def read_range(start: int, stop: int) -> bytes:
+        def read(start: int, stop: int) -> bytes:
             with _missing(entry), self._drivers.borrow(place) as lease:
-                data: bytes = lease.call(lambda fs: fs.cat_file(place.path, start, stop))
+                data = lease.call(lambda fs: read_range(fs, place.path, start, stop))
                 _check_same(entry, before, lease.look())
             if len(data) != stop - start:
                 raise SourceError(
@@ -146,8 +145,8 @@ class GenericSource:
                 )
             return data
 
-        first = read_range(0, min(size, FIRST_BYTES)) if size else b""
-        return Opened(open_ranges(place.uri, size, first, read_range), "current")
+        first = read(0, min(size, FIRST_BYTES)) if size else b""
+        return Opened(open_ranges(place.uri, size, first, read), "current")
 
     def _compare(self, entry: Entry) -> None:
         algo, _ = checksums.split(entry.content_id)
@@ -305,14 +304,9 @@ def _content_id(uri: str, found: Look, identify: Identify) -> str:
     return content_id or checksums.NONE
 
 
-def _own(file: Any) -> BinaryIO:
-    """A file of one's own: all readers of a file in memory get the same object, position included."""
-    return io.BytesIO(file.getvalue()) if isinstance(file, MemoryFile) else file
-
-
 def _chunks(lease: Lease, file: BinaryIO, entry: Entry, before: Look) -> Iterator[bytes]:
     count = 0
-    while chunk := lease.call(lambda _: file.read(CHUNK_BYTES)):
+    while chunk := lease.call(lambda _, at=count: read_chunk(file, at, before.size)):
         count += len(chunk)
         yield chunk
     with _missing(entry):

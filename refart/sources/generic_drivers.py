@@ -193,7 +193,7 @@ class Lease:
             return function(self._fs)
         except Exception as error:
             failed = self._drivers.translated(error, what or self._place.uri)
-            self._is_broken = isinstance(failed, SourceError)
+            self._is_broken = self._is_broken or isinstance(failed, SourceError)
             if not (was_idle and self._is_broken):
                 raise failed from error
         self._drivers.forget(self._place)

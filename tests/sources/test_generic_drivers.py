@@ -72,6 +72,9 @@ def test_a_connection_that_was_lost_while_idle_is_opened_again(
     assert source.stat(folder.uri + "/a") == entry
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # paramiko asks in a thread
 def test_a_connection_that_is_lost_while_it_is_read_is_a_transient_error(
     source: GenericSource, folder: SFTPFolder
 ) -> None:
