@@ -64,7 +64,7 @@ class AzureSource:
         return None if row is None else objects.entry_of(row, bucket)
 
     def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:
-        """Stream the stored bytes of a reference (never decoded) by one GET for every 8 MiB, all of one write.
+        """Stream the stored bytes of a reference (never decoded) by one GET for every 4 MiB, all of one write.
 
         A body that breaks off is continued, `pinned.RESUMES` times.
         """

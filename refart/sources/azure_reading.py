@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from refart import checksums
@@ -66,8 +66,7 @@ def getter(client: AzureClient, place: Place, key: str, entry: Entry) -> Get:
     return get
 
 
-def _chunks(first: bytes, start: int, stop: int, more: Any) -> Generator[bytes]:
-    piece, position = first, start
+def _chunks(piece: bytes, position: int, stop: int, more: Callable[[int, int], bytes]) -> Generator[bytes]:
     while piece:
         yield piece
         position += len(piece)

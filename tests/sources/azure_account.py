@@ -45,41 +45,19 @@ class Blob:
         return base64.b64encode(hashlib.md5(self.data).digest()).decode() if self.has_md5 else ""
 
 
-class Account:
-    """One container, `kept`, on a server of its own; a `Place` of the suite.
+class Blobs:
+    """The blobs of one container.
 
-    Set `keeps_versions` for what the next `put` and `delete` do, `page_blobs` for the length of answers, and
-    `refuses_versions` to play an account where they cannot be listed.
+    Set `keeps_versions` for what the next `put` and `delete` do, and `page_blobs` for the length of listings.
     """
 
     def __init__(self) -> None:
         self.keeps_versions = True
         self.page_blobs = 5000
-        self.refuses_versions = False
-        self.requests: list[str] = []
-        """`List`, `HEAD` or `GET`, one for each request."""
         self._blobs: dict[str, list[Blob]] = {}
         """Old versions first; the last is current, unless the name is in `_deleted`."""
         self._deleted: set[str] = set()
         self._number = count(1)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        serve = partial(self._server.serve_forever, poll_interval=0.01)
-        self._thread = threading.Thread(target=serve, name="azure", daemon=True)
-        self._thread.start()
-
-    @property
-    def uri(self) -> str:
-        return f"az://{CONTAINER}"
-
-    @property
-    def storage_options(self) -> dict[str, Any]:
-        endpoint = f"http://127.0.0.1:{self._server.server_port}/{NAME}"
-        return {"connection_string": f"AccountName={NAME};AccountKey={KEY};BlobEndpoint={endpoint}"}
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def put(self, key: str, data: bytes, **fields: Any) -> Blob:
         number = next(self._number)
@@ -129,6 +107,37 @@ class Account:
             f'\ufeff<?xml version="1.0" encoding="utf-8"?><EnumerationResults ContainerName="{CONTAINER}">'
             f"<Blobs>{blobs}</Blobs><NextMarker>{marker}</NextMarker></EnumerationResults>"
         ).encode()
+
+
+class Account(Blobs):
+    """The container `kept`, on a server of its own; a `Place` of the suite.
+
+    Set `refuses_versions` to play an account where they cannot be listed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuses_versions = False
+        self.requests: list[str] = []
+        """`List`, `HEAD` or `GET`, one for each request."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        serve = partial(self._server.serve_forever, poll_interval=0.01)
+        self._thread = threading.Thread(target=serve, name="azure", daemon=True)
+        self._thread.start()
+
+    @property
+    def uri(self) -> str:
+        return f"az://{CONTAINER}"
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        endpoint = f"http://127.0.0.1:{self._server.server_port}/{NAME}"
+        return {"connection_string": f"AccountName={NAME};AccountKey={KEY};BlobEndpoint={endpoint}"}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
 
 def _as_xml(key: str, blob: Blob, is_current: bool, asked: dict[str, str]) -> str:
