@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -23,8 +25,9 @@ def prepare(barrier: Barrier) -> None:
     _barrier = barrier
 
 
-def log(url: str, folder: str) -> tuple[str, bool]:
+def log(url: str, folder: str, environ: dict[str, str]) -> tuple[str, bool]:
     """Log a folder as managed files and as references, when all others are ready to."""
+    os.environ.update(environ)  # its own is that of the first test
     with refart.init(workspace=url) as run:
         artifact = refart.Artifact("data", "dataset")
         artifact.add_dir(folder, "managed")
@@ -45,15 +48,23 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 Log = Callable[[list[Path]], list[tuple[str, bool]]]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "postgres and SeaweedFS"])
 def workspace(
-    request: pytest.FixtureRequest, tmp_path: Path, refart_workspace: Workspace
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    refart_workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Workspace]:
-    """An empty workspace, on either database."""
+    """An empty workspace, on either database, with its store in a folder or on a server."""
     if request.param == "sqlite":
         yield refart_workspace
         return
-    with Workspace.open(request.getfixturevalue("postgres_url"), store=str(tmp_path / "store")) as opened:
+    store = str(tmp_path / "store")
+    if request.param != "postgres":
+        seaweed = request.getfixturevalue("seaweed")
+        store = seaweed.bucket(versioned=False).uri
+        monkeypatch.setenv("REFART_STORAGE_OPTIONS", json.dumps({store: seaweed.storage_options}))
+    with Workspace.open(request.getfixturevalue("postgres_url"), store=store) as opened:
         yield opened
 
 
@@ -66,7 +77,7 @@ def url(request: pytest.FixtureRequest, workspace: Workspace) -> str:
 @pytest.fixture
 def log_all(pool: ProcessPoolExecutor, url: str) -> Log:
     def call(folders: list[Path]) -> list[tuple[str, bool]]:
-        calls = [pool.submit(log, url, str(folder)) for folder in folders]
+        calls = [pool.submit(log, url, str(folder), dict(os.environ)) for folder in folders]
         return [call.result(timeout=240) for call in calls]
 
     return call
