@@ -192,7 +192,7 @@ def check_uri(uri: object) -> str:
     """
     if not isinstance(uri, str) or not uri:
         raise InvalidInputError("a reference needs a URI such as s3://bucket/key or a path")
-    for link in _LINKS.split(uri):  # first, since the other errors show the URI
+    for link in links(uri):  # first, since the other errors show the URI
         _check_link(link)
     try:
         size = len(uri.encode())
@@ -205,8 +205,15 @@ def check_uri(uri: object) -> str:
     return uri
 
 
+def links(uri: str) -> list[str]:
+    """The URIs of an fsspec chain `a://…::b://…`, outermost first; a URI that is no chain is one link.
+
+    A chain goes on where `::` stands before a scheme, so that a name may hold `::` otherwise.
+    """
+    return _LINKS.split(uri)
+
+
 _LINKS = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")
-"""Where one link of an fsspec chain ends and the next begins."""
 
 _WEB: Final = ("http", "https")
 _WITH_USERS: Final = ("abfs", "abfss", "az", "gist", "sftp", "ssh")

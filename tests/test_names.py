@@ -452,3 +452,16 @@ def test_description() -> None:
     for text in ("\0", 3, "\ud800", "é" * (1 << 15) + "x"):
         with pytest.raises(InvalidInputError, match="description"):
             names.check_description(text)
+
+
+@pytest.mark.parametrize(
+    ("uri", "of_chain"),
+    [
+        ("zip://a::file:///b", ["zip://a", "file:///b"]),
+        ("zip://a::tar://b::s3://c/d", ["zip://a", "tar://b", "s3://c/d"]),
+        ("sftp://h/std::vector.html", ["sftp://h/std::vector.html"]),
+        ("zip://std::vector::memory://x", ["zip://std::vector", "memory://x"]),
+    ],
+)
+def test_links_of_a_chain(uri: str, of_chain: list[str]) -> None:
+    assert names.links(uri) == of_chain

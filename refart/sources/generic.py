@@ -306,7 +306,11 @@ def _content_id(uri: str, found: Look, identify: Identify) -> str:
 
 def _chunks(lease: Lease, file: BinaryIO, entry: Entry, before: Look) -> Iterator[bytes]:
     count = 0
-    while chunk := lease.call(lambda _, at=count: read_chunk(file, at, before.size)):
+
+    def following(_: object) -> bytes:
+        return read_chunk(file, count, before.size)
+
+    while chunk := lease.call(following):
         count += len(chunk)
         yield chunk
     with _missing(entry):

@@ -22,9 +22,10 @@ import fsspec
 from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.cached import CachingFileSystem
 
+from refart import names
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
 from refart.sources import generic_identity
-from refart.sources.generic_places import Place, links, scheme_of
+from refart.sources.generic_places import Place
 
 Result = TypeVar("Result")
 
@@ -56,19 +57,19 @@ class Drivers:
         driver = self.driver(uri)
         if issubclass(driver, CachingFileSystem):
             raise InvalidInputError(
-                f"{uri}: a {scheme_of(uri)}:// cache may hold bytes that have changed since; leave it out of the URI,"
+                f"{uri}: a {_scheme(uri)}:// cache may hold bytes that have changed since; leave it out of the URI,"
                 " refart keeps a cache of its own"
             )
-        if issubclass(driver, AbstractArchiveFileSystem) and len(links(uri)) == 1:
+        if issubclass(driver, AbstractArchiveFileSystem) and len(names.links(uri)) == 1:
             raise InvalidInputError(
-                f"{uri} does not say where the archive lies: write {scheme_of(uri)}://path/inside::file:///the/archive"
+                f"{uri} does not say where the archive lies: write {_scheme(uri)}://path/inside::file:///the/archive"
             )
         return Place.of(uri, driver)
 
     def driver(self, uri: str) -> Any:
         """The class that serves a URI."""
         try:
-            return fsspec.get_filesystem_class(scheme_of(uri))
+            return fsspec.get_filesystem_class(_scheme(uri))
         except (ImportError, ValueError) as error:
             raise SourceError(f"{uri}: {error}") from error
 
@@ -91,9 +92,7 @@ class Drivers:
             return None
         uri = place.tail.removeprefix("::")
         with self._lock:
-            drivers = self._containers.setdefault(
-                scheme_of(uri), Drivers(self._options_inside(scheme_of(uri)))
-            )
+            drivers = self._containers.setdefault(_scheme(uri), Drivers(self._options_inside(_scheme(uri))))
         with drivers.borrow(drivers.place(uri)) as lease:
             return lease.look()
 
@@ -224,6 +223,10 @@ class Lease:
                 f"{self._place.uri}: the archive was replaced while it was read", transient=True
             )
         return found
+
+
+def _scheme(uri: str) -> str:
+    return names.uri_scheme(uri) or "file"
 
 
 def size_of(info: Mapping[str, Any]) -> int | None:

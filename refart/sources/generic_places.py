@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from refart import names
 from refart.errors import InvalidInputError
-
-_CHAIN: Final = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")
-
-
-def links(uri: str) -> list[str]:
-    """The URIs of a chain `a://…::b://…`, outermost first; a URI that is no chain is one link.
-
-    A chain goes on where `::` stands before a scheme, so that a name may hold `::` otherwise.
-    """
-    return _CHAIN.split(uri)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +39,7 @@ class Place:
 
         Raises `InvalidInputError` for a URI that the driver would take for another one than it says.
         """
-        head = links(uri)[0]
+        head = names.links(uri)[0]
         tail = uri[len(head) :]
         scheme, _, rest = head.partition("://")
         authority, _, rest = rest.partition("/")
@@ -90,11 +79,6 @@ class Place:
         except InvalidInputError as error:
             return str(error)
         return f"{self.uri_of(name)} would not lead back to the name {name!r} that the driver lists"
-
-
-def scheme_of(uri: str) -> str:
-    """The scheme of the outermost link."""
-    return names.uri_scheme(uri) or "file"
 
 
 def _stripped(driver: Any, path: str, uri: str) -> str:

@@ -12,7 +12,6 @@ from refart import names
 from refart.config import Config
 from refart.errors import InvalidInputError, RefartError, SourceError
 from refart.sources.base import Source
-from refart.sources.generic_places import links
 
 if TYPE_CHECKING:
     from refart.receipts import Receipts
@@ -101,7 +100,7 @@ class Sources:
         if scheme in _FSSPEC_PROTOCOLS:
             return {**fsspec_options(scheme), **options}
         if chain:
-            for link in links(uri)[1:]:
+            for link in names.links(uri)[1:]:
                 inner = names.uri_scheme(link) or "file"
                 options[inner] = {**self._config.options_for(link), **options.get(inner, {})}
         return options

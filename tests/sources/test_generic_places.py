@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refart.errors import InvalidInputError
-from refart.sources.generic_places import Place, links
+from refart.names import links
+from refart.sources.generic_places import Place
 from tests.sources.repositories import RepositoryFileSystem
 
 DRIVERS = {
@@ -51,19 +52,6 @@ def place(uri: str) -> Place:
 )
 def test_a_uri_leads_to_a_path_in_the_words_of_the_driver(uri: str, path: str, folder: str) -> None:
     assert (place(uri).path, place(uri).folder) == (path, folder)
-
-
-@pytest.mark.parametrize(
-    ("uri", "of_chain"),
-    [
-        ("zip://a::file:///b", ["zip://a", "file:///b"]),
-        ("zip://a::tar://b::s3://c/d", ["zip://a", "tar://b", "s3://c/d"]),
-        ("sftp://h/std::vector.html", ["sftp://h/std::vector.html"]),
-        ("zip://std::vector::memory://x", ["zip://std::vector", "memory://x"]),
-    ],
-)
-def test_links_of_a_chain(uri: str, of_chain: list[str]) -> None:
-    assert links(uri) == of_chain
 
 
 @pytest.mark.parametrize(
