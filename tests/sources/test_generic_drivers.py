@@ -14,6 +14,8 @@ import fsspec
 import paramiko
 import pytest
 from fsspec import AbstractFileSystem
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from fsspec.implementations.local import LocalFileSystem
 
 from refart.errors import (
     InvalidInputError,
@@ -101,6 +103,37 @@ def test_a_forked_child_opens_connections_of_its_own(source: GenericSource, fold
     assert answers.get(timeout=60) == b"logged"
     child.join()
     assert read(source, entry) == b"logged"
+
+
+class Asynchronous(AsyncFileSystemWrapper):  # type: ignore[misc]  # fsspec has no types
+    """The files of this machine, asynchronously."""
+
+    protocol = "asynchronous"
+    made = 0
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(fs=LocalFileSystem(), asynchronous=False, **options)
+        Asynchronous.made += 1
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(path).removeprefix("asynchronous://").rstrip("/")
+
+
+def test_an_asynchronous_driver_serves_all_threads(tmp_path: Path) -> None:
+    fsspec.register_implementation("asynchronous", Asynchronous, clobber=True)
+    for n in range(20):
+        (tmp_path / f"{n % 3}").mkdir(exist_ok=True)
+        (tmp_path / f"{n % 3}" / str(n)).write_bytes(b"%d" % n * 100_000)
+    source = GenericSource({})
+    found = listed(source, f"asynchronous://{tmp_path}")
+    assert len(found) == 20
+    with ThreadPoolExecutor(8) as pool:
+        for path, data in zip(
+            found, pool.map(lambda entry: read(source, entry), found.values()), strict=True
+        ):
+            assert data == path.rpartition("/")[2].encode() * 100_000
+    assert Asynchronous.made == 1
 
 
 def test_a_server_that_is_not_there(sftp: SFTP) -> None:
