@@ -284,7 +284,7 @@ class AzureContainer:
 
     def put(self, key: str, data: bytes) -> str:
         """Write a blob, over the one that is there; its ETag, without quotes."""
-        return str(self.client.upload_blob(key, data, overwrite=True).get_blob_properties().etag).strip('"')
+        return str(self.client.get_blob_client(key).upload_blob(data, overwrite=True)["etag"]).strip('"')
 
     def delete(self, key: str) -> None:
         self.client.delete_blob(key)
