@@ -10,7 +10,7 @@ from hypothesis import settings
 # bucket's layout, and tries for a minute where the server is an emulator. Child processes inherit it.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
-pytest_plugins = ["refart.testing", "tests.postgres", "tests.servers"]
+pytest_plugins = ["refart.testing", "tests.postgres", "tests.servers", "tests.places"]
 
 # No test depends on speed: a loaded machine must not fail an example.
 settings.register_profile("refart", deadline=None)
