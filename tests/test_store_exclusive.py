@@ -52,7 +52,7 @@ class TestRaces:
         with ThreadPoolExecutor(WRITERS) as pool:
             created = list(pool.map(write, range(WRITERS)))
         if server in (ATOMIC if size == 1_000 else ATOMIC_IN_PARTS):
-            assert created.count(True) == 1
+            assert created.count(True) <= 1, "none where the answer to the one that did got lost"
         assert stores[0].read("blobs", key_of(data)) == data
         assert [found.size for found in stores[0].keys("blobs")] == [size]
 
