@@ -5,17 +5,17 @@ What an account with versions holds is pinned to its version id; elsewhere the E
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from refart.entries import Entry
 from refart.errors import NotFoundError, PermissionDeniedError, RefartError
-from refart.sources import azure_listing, azure_reading, objects, pinned
+from refart.sources import azure_listing, azure_reading, pinned
 from refart.sources.azure_client import GONE, MISSING, UNSUPPORTED, AzureClient, code_of
 from refart.sources.azure_uris import BY_HAND, Place, split
-from refart.sources.base import Fetched, Identify, Keep, Opened, Scan
+from refart.sources.base import Held
+from refart.sources.object_source import ObjectSource
 from refart.sources.objects import Circles, Listed, Row
 from refart.sources.pinned import uri_of
 
@@ -23,8 +23,14 @@ NO_VERSION: Final = "null"
 """In a URI by hand: the blob as it is, where it has no version (the word of S3, as Azure has none)."""
 
 
-class AzureSource:
+class AzureSource(ObjectSource):
     """The source of `az://`, `abfs://`, `abfss://` and `https://account.blob.core.windows.net/`.
+
+    A listing costs one request for every 5,000 blobs, old versions counted. Versions are always asked for: an account
+    without them lists the same, and where they are denied or not offered, ETags pin. The content id is the Content-
+    MD5, else the ETag. Blobs that stand for folders are not entries, nor are snapshots, and blobs that are deleted or
+    not yet committed. `az://container/name?versionid=ID` is that version of `name` where no such literal name exists
+    (`null`: the blob without a version). Bytes are read by one GET for every 4 MiB, all of one write.
 
     `options` are adlfs' storage options; what they leave open comes from `AZURE_STORAGE_…` variables, as with adlfs,
     and from `azure.identity.DefaultAzureCredential`. Raises `InvalidInputError` for an option that adlfs does not
@@ -34,52 +40,16 @@ class AzureSource:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._client = AzureClient(options)
 
-    def scan(
-        self,
-        uri: str,
-        *,
-        identify: Identify = "best",
-        keep: Keep | None = None,
-        on_page: Callable[[int], None] | None = None,
-    ) -> Scan:
-        """List the blob or prefix at `uri`: one request for every 5,000 blobs, old versions counted; no HEAD.
-
-        Versions are always asked for: an account without them lists the same, and where they are denied or not
-        offered, ETags pin. The content id is the Content-MD5, else the ETag. Blobs that stand for folders are not
-        entries, nor are snapshots, and blobs that are deleted or not yet committed. `az://container/name?versionid=ID`
-        is that version of `name` where no such literal name exists (`null`: the blob without a version). Where listing
-        is denied, one HEAD still finds a single blob.
-
-        Raises `InvalidInputError` also where `uri` is a blob and a prefix of others at once.
-        """
+    def _place(self, uri: str) -> tuple[_Container, str]:
         place, key = split(uri)
-        bucket = _Container(self._client, place)
-        return objects.scan(bucket, uri, key, identify=identify, keep=keep, on_page=on_page)
-
-    def stat(self, uri: str) -> Entry | None:
-        """The current blob at exactly `uri`, by one HEAD; None where there is none (or no such container)."""
-        place, key = split(uri)
-        bucket = _Container(self._client, place)
-        row = bucket.head(key) if key else None
-        return None if row is None else objects.entry_of(row, bucket)
-
-    def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:
-        """Stream the stored bytes of a reference (never decoded) by one GET for every 4 MiB, all of one write.
-
-        A body that breaks off is continued, `pinned.RESUMES` times.
-        """
-        return pinned.fetch(self._getter(entry), entry, azure_reading.wanted, self.stat)
-
-    def open(self, entry: Entry) -> Opened:
-        """A seekable stream of ranged GETs that all hold the blob the first one found.
-
-        Overwritten meanwhile, it gives the pinned bytes or raises `ReferenceChangedError`, never a mix.
-        """
-        return pinned.open_stream(self._getter(entry), entry, azure_reading.wanted, self.stat)
+        return _Container(self._client, place), key
 
     def _getter(self, entry: Entry) -> pinned.Get:
         place, key = split(uri_of(entry))
         return azure_reading.getter(self._client, place, key, entry)
+
+    def _wanted(self, entry: Entry) -> list[tuple[pinned.Which, Held]]:
+        return azure_reading.wanted(entry)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from refart.entries import Entry
 from refart.errors import InvalidInputError, NotFoundError, RefartError
-from refart.sources import gcs_listing, gcs_reading, objects, pinned
-from refart.sources.base import Fetched, Identify, Keep, Opened, Scan
+from refart.sources import gcs_listing, gcs_reading, pinned
+from refart.sources.base import Held
 from refart.sources.gcs_client import GONE, MISSING, GCSClient, status_of
 from refart.sources.gcs_listing import LISTING_FIELDS, OBJECT_FIELDS, Response
+from refart.sources.object_source import ObjectSource
 from refart.sources.objects import Circles, Row
 from refart.sources.pinned import uri_of
 
@@ -25,8 +25,13 @@ PINNED_BY_HAND: Final = "#"
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]\Z")  # "About Cloud Storage buckets"
 
 
-class GCSSource:
+class GCSSource(ObjectSource):
     """The source of `gs://` and `gcs://`.
+
+    A listing costs one request a page (GCS gives 1,000 objects or more). The pin is `generation:N`, on buckets without
+    versions as well; the content id is the MD5, for composite objects the CRC32C. Where a customer's key encrypts, a
+    listing tells neither, and the generation is the content id. `gs://bucket/key#N` is the generation N of `key` where
+    no such literal key exists. Bytes are read by one GET of that generation, compressed where they are stored so.
 
     `options` are gcsfs' storage options; what they leave open, gcsfs and google-auth find (application default
     credentials, workload identity, the metadata server, `STORAGE_EMULATOR_HOST`). Raises `InvalidInputError` for an
@@ -36,52 +41,16 @@ class GCSSource:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._client = GCSClient(options)
 
-    def scan(
-        self,
-        uri: str,
-        *,
-        identify: Identify = "best",
-        keep: Keep | None = None,
-        on_page: Callable[[int], None] | None = None,
-    ) -> Scan:
-        """List the object or prefix at `uri`: one request a page (GCS gives 1,000 objects or more), no other.
-
-        The pin is `generation:N`, on buckets without versions as well; the content id is the MD5, for composite objects
-        the CRC32C. Where a customer's key encrypts, a listing tells neither, and the generation is the content id.
-        `gs://bucket/key#N` is the generation N of `key` where no such literal key exists. Where listing is denied,
-        one request still finds a single object.
-
-        Raises `InvalidInputError` also where `uri` is an object and a prefix of others at once.
-        """
-        root, bucket, key = split(uri)
-        return objects.scan(
-            _Bucket(self._client, root, bucket), uri, key, identify=identify, keep=keep, on_page=on_page
-        )
-
-    def stat(self, uri: str) -> Entry | None:
-        """The current object at exactly `uri`, by one request; None where there is none (or no such bucket)."""
+    def _place(self, uri: str) -> tuple[_Bucket, str]:
         root, name, key = split(uri)
-        bucket = _Bucket(self._client, root, name)
-        row = bucket.head(key) if key else None
-        return None if row is None else objects.entry_of(row, bucket)
-
-    def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:
-        """Stream the stored bytes of a reference (compressed where they are stored so) by one GET.
-
-        A body that breaks off is continued by ranged GETs of the same generation, `pinned.RESUMES` times.
-        """
-        return pinned.fetch(self._getter(entry), entry, gcs_reading.wanted, self.stat)
-
-    def open(self, entry: Entry) -> Opened:
-        """A seekable stream of ranged GETs that all name the generation the first one found.
-
-        Overwritten meanwhile, it gives the pinned bytes or raises `ReferenceChangedError`, never a mix.
-        """
-        return pinned.open_stream(self._getter(entry), entry, gcs_reading.wanted, self.stat)
+        return _Bucket(self._client, root, name), key
 
     def _getter(self, entry: Entry) -> pinned.Get:
         _, bucket, key = split(uri_of(entry))
         return gcs_reading.getter(self._client, bucket, key, entry)
+
+    def _wanted(self, entry: Entry) -> list[tuple[pinned.Which, Held]]:
+        return gcs_reading.wanted(entry)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,16 @@ What a versioned bucket holds is pinned to its VersionId; elsewhere the ETag pin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from refart.entries import Entry
 from refart.errors import InvalidInputError, NotFoundError, RefartError
-from refart.sources import objects, pinned, s3_checksums, s3_listing, s3_reading
-from refart.sources.base import Fetched, Identify, Keep, Opened, Scan
+from refart.sources import pinned, s3_checksums, s3_listing, s3_reading
+from refart.sources.base import Held
+from refart.sources.object_source import ObjectSource
 from refart.sources.objects import Circles, Row
 from refart.sources.pinned import NotThat, uri_of
 from refart.sources.s3_client import DENIED, GONE, MISSING, UNSUPPORTED, S3Client, code_of
@@ -22,8 +23,15 @@ from refart.sources.s3_listing import NULL_VERSION, Response
 PINNED_BY_HAND: Final = "?versionId="
 
 
-class S3Source:
+class S3Source(ObjectSource):
     """The source of `s3://` and `s3a://`.
+
+    A listing costs one request for every 1,000 objects (and, on a versioned bucket, old versions). A versioned bucket
+    pins `version:ID`; elsewhere, and for writes from before versioning, the content id is the ETag and pins by
+    itself. `s3://bucket/key?versionId=ID` is that version of `key` where no such literal key exists. Where listing
+    *versions* is denied or not offered, ETags pin.
+
+    Bytes are read by one GET; one HEAD more tells the parts of a multipart upload, by which its ETag is computed again.
 
     `options` are s3fs' storage options; what they leave open is botocore's own chain (environment, profiles,
     SSO, `AWS_ENDPOINT_URL`). Raises `InvalidInputError` for an option that s3fs does not know.
@@ -32,49 +40,15 @@ class S3Source:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._client = S3Client(options)
 
-    def scan(
-        self,
-        uri: str,
-        *,
-        identify: Identify = "best",
-        keep: Keep | None = None,
-        on_page: Callable[[int], None] | None = None,
-    ) -> Scan:
-        """List the object or prefix at `uri`: one request for every 1,000 objects, no HEAD.
-
-        A versioned bucket pins `version:ID`; elsewhere, and for writes from before versioning, the content id
-        is the ETag and pins by itself. `s3://bucket/key?versionId=ID` is that version of `key` where no such
-        literal key exists. Where listing is denied, one HEAD still finds a single object. Where only listing
-        *versions* is denied or not offered, ETags pin.
-
-        Raises `InvalidInputError` also where `uri` is an object and a prefix of others at once.
-        """
-        root, bucket, key = split(uri)
-        return objects.scan(
-            _Bucket(self._client, root, bucket), uri, key, identify=identify, keep=keep, on_page=on_page
-        )
-
-    def stat(self, uri: str) -> Entry | None:
-        """The current object at exactly `uri`, by one HEAD; None where there is none (or no such bucket)."""
+    def _place(self, uri: str) -> tuple[_Bucket, str]:
         root, name, key = split(uri)
-        bucket = _Bucket(self._client, root, name)
-        row = bucket.head(key) if key else None
-        return None if row is None else objects.entry_of(row, bucket)
+        return _Bucket(self._client, root, name), key
 
-    def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:
-        """Stream the stored bytes of a reference (never decoded) by one GET.
+    def _getter(self, entry: Entry) -> pinned.Get:
+        return self._reader(entry).get
 
-        One HEAD more tells the parts of a multipart upload, by which its ETag is computed again. A body that breaks off
-        is continued by ranged GETs of the same object, `pinned.RESUMES` times.
-        """
-        return pinned.fetch(self._reader(entry).get, entry, s3_reading.wanted, self.stat)
-
-    def open(self, entry: Entry) -> Opened:
-        """A seekable stream of ranged GETs that all hold the object the first one found.
-
-        Overwritten meanwhile, it gives the pinned bytes or raises `ReferenceChangedError`, never a mix.
-        """
-        return pinned.open_stream(self._reader(entry).get, entry, s3_reading.wanted, self.stat)
+    def _wanted(self, entry: Entry) -> list[tuple[pinned.Which, Held]]:
+        return s3_reading.wanted(entry)
 
     def checksum(self, entry: Entry) -> str | None:
         """See `ChecksumSource`: SHA-256, CRC64NVME or CRC32C, which are kept since the upload.

@@ -1,0 +1,63 @@
+"""The four methods of a source over an object store: listed flat (`objects`), read pinned (`pinned`)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from refart.entries import Entry
+from refart.sources import objects, pinned
+from refart.sources.base import Fetched, Held, Identify, Keep, Opened, Scan
+
+
+class ObjectSource(ABC):
+    """What S3, GCS and Azure have in common; a subclass says where objects are and how one is asked for."""
+
+    @abstractmethod
+    def _place(self, uri: str) -> tuple[objects.Bucket, str]:
+        """The bucket of a URI, and its key. Raises `InvalidInputError` for a URI without a bucket."""
+
+    @abstractmethod
+    def _getter(self, entry: Entry) -> pinned.Get:
+        """The GETs of a reference."""
+
+    @abstractmethod
+    def _wanted(self, entry: Entry) -> list[tuple[pinned.Which, Held]]:
+        """What to ask for, best first; see `pinned.attempts`."""
+
+    def scan(
+        self,
+        uri: str,
+        *,
+        identify: Identify = "best",
+        keep: Keep | None = None,
+        on_page: Callable[[int], None] | None = None,
+    ) -> Scan:
+        """List the object or prefix at `uri`; see `Source.scan`. No request for each object.
+
+        Where listing is denied, one request still finds a single object. Raises `InvalidInputError` also where `uri` is
+        an object and a prefix of others at once.
+        """
+        bucket, key = self._place(uri)
+        return objects.scan(bucket, uri, key, identify=identify, keep=keep, on_page=on_page)
+
+    def stat(self, uri: str) -> Entry | None:
+        """The current object at exactly `uri`, by one request; None where there is none (or no such bucket)."""
+        bucket, key = self._place(uri)
+        row = bucket.head(key) if key else None
+        return None if row is None else objects.entry_of(row, bucket)
+
+    def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:
+        """Stream the bytes of a reference as they are stored, never decoded; see `Source.fetch`.
+
+        A body that breaks off is continued by ranged GETs of the same object, `pinned.RESUMES` times.
+        """
+        return pinned.fetch(self._getter(entry), entry, self._wanted, self.stat)
+
+    def open(self, entry: Entry) -> Opened:
+        """A seekable stream of ranged GETs that all hold the object the first one found.
+
+        Overwritten meanwhile, it gives the pinned bytes or raises `ReferenceChangedError`, never a mix.
+        """
+        return pinned.open_stream(self._getter(entry), entry, self._wanted, self.stat)
