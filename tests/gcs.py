@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -33,4 +34,22 @@ def media_error(status: int, message: str) -> dict[str, Any]:
         "status": status,
         "body": message.encode(),
         "headers": {"Content-Type": "text/html; charset=UTF-8"},
+    }
+
+
+@cache
+def service_account() -> dict[str, str]:
+    """The key file of a service account that no one has; without `token_uri`, where its tokens come from."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {
+        "type": "service_account",
+        "project_id": "refart",
+        "private_key_id": "1",
+        "private_key": key.decode(),
+        "client_email": "nobody@refart.iam.gserviceaccount.com",
     }

@@ -1,6 +1,7 @@
 """What goes wrong in the systems people use today, each a test that it does not go wrong here.
 
 Named after a list of pitfalls that were met in other artifact stores; a docstring says what users must never meet.
+Those of references are in `test_reference_pitfalls.py`, for every kind of place; here is what S3 is asked for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,14 +18,12 @@ from refart import Artifact, Run, Workspace
 from refart.cli import main as command_line
 from refart.errors import (
     ChecksumError,
-    ConflictError,
     InvalidInputError,
-    NotFoundError,
     ReferenceChangedError,
-    ReferenceMissingError,
 )
 from refart.progress import Task
 from refart.testing import Lake, S3Requests, S3Server
+from tests.artifacts import contents, paths, referring
 from tests.children import good, run_python, start_python
 from tests.faults import FaultProxy
 from tests.footprints import files_below, store_files
@@ -37,84 +35,7 @@ def run(refart_workspace: Workspace) -> Iterator[Run]:
         yield run
 
 
-def referring(uri: str | Path, **options: Any) -> Artifact:
-    artifact = Artifact("things", "dataset")
-    artifact.add_reference(uri, **options)
-    return artifact
-
-
-def paths(artifact: Artifact) -> list[str]:
-    return [entry.path for entry in artifact.entries()]
-
-
-def contents(root: str | Path) -> dict[str, bytes]:
-    """The bytes of every file below a folder, by relative path."""
-    return {str(p.relative_to(root)): p.read_bytes() for p in Path(root).rglob("*") if p.is_file()}
-
-
-def multipart(lake: Lake, key: str, data: bytes) -> None:
-    """Write an object as an upload of one part: its ETag is no MD5 of the bytes."""
-    where = {"Bucket": lake.bucket, "Key": key}
-    upload = {**where, "UploadId": lake.client.create_multipart_upload(**where)["UploadId"]}
-    etag = lake.client.upload_part(**upload, PartNumber=1, Body=data)["ETag"]
-    lake.client.complete_multipart_upload(
-        **upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]}
-    )
-
-
 # -- references -------------------------------------------------------------------------------------
-
-
-def test_pitfall_01_version_id_in_the_uri_pins_that_version(
-    run: Run, versioned_lake: Lake, tmp_path: Path
-) -> None:
-    """Never the current object in place of the version that the URI asks for, nor one that does not exist."""
-    old = versioned_lake.put("k", b"old bytes")
-    versioned_lake.put("k", b"new bytes, longer")
-    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/k?versionId={old}"))
-    [entry] = artifact.entries()
-    assert (entry.path, entry.uri, entry.pin) == ("k", f"{versioned_lake.uri}/k", f"version:{old}")
-    assert contents(artifact.download(tmp_path / "root")) == {"k": b"old bytes"}
-    with pytest.raises(NotFoundError, match="k has no version 'no-such-version'"):
-        referring(f"{versioned_lake.uri}/k?versionId=no-such-version")
-
-
-def test_pitfall_02_prefixes_are_whole_path_components(
-    run: Run, versioned_lake: Lake, tmp_path: Path
-) -> None:
-    """Never the siblings `data2/` and `data.csv` of the prefix `data`, nor `ab/…` for `path_prefix="a"`."""
-    for key in ("data/a/x", "data/ab/x", "data/a.csv", "data2/x", "data.csv", "data-x"):
-        versioned_lake.put(key, key.encode())
-    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/data"))
-    assert paths(artifact) == ["a.csv", "a/x", "ab/x"]
-    assert contents(artifact.download(tmp_path / "root", path_prefix="a")) == {"a/x": b"data/a/x"}
-    assert [entry.path for entry in artifact.entries("a")] == ["a/x"]
-
-
-def test_pitfall_03_nothing_found_is_an_error_and_empty_objects_are_entries(
-    run: Run, versioned_lake: Lake, tmp_path: Path
-) -> None:
-    """Never an empty artifact without a word; never a zero-byte object dropped."""
-    versioned_lake.put("marker/", b"")
-    versioned_lake.put("flags/", b"")
-    versioned_lake.put("flags/_SUCCESS", b"")
-    for nothing in ("marker", "marker/", "no-such-prefix"):
-        with pytest.raises(NotFoundError, match=f"{nothing} matches no object.*allow_empty=True"):
-            referring(f"{versioned_lake.uri}/{nothing}")
-    assert paths(referring(f"{versioned_lake.uri}/marker", allow_empty=True)) == []
-    for uri in ("flags", "flags/_SUCCESS"):
-        artifact = run.log_artifact(referring(f"{versioned_lake.uri}/{uri}"))
-        assert contents(artifact.download(tmp_path / "root")) == {"_SUCCESS": b""}
-
-
-def test_pitfall_04_max_objects_is_an_error_not_a_cut(versioned_lake: Lake) -> None:
-    """Never a part of the objects in place of all."""
-    artifact = Artifact("things", "dataset")
-    with pytest.raises(InvalidInputError, match=r"more than max_objects=3 .*nothing was added"):
-        artifact.add_reference(versioned_lake.uri, max_objects=3)
-    assert paths(artifact) == []
-    assert len(artifact.add_reference(versioned_lake.uri, max_objects=4)) == 4
-    assert len(referring(versioned_lake.uri, max_objects=1, include="README.txt")) == 1
 
 
 def test_pitfall_05_300_objects_cost_one_listing_and_no_head(
@@ -181,29 +102,6 @@ def test_pitfall_07_garbled_bytes_of_the_right_size_never_pass(
     assert contents(tmp_path / "root") == {}
 
 
-def test_pitfall_07_truncated_bytes_never_pass(
-    run: Run, versioned_lake: Lake, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Never the first part of an object as the whole; a body that breaks off once is continued."""
-    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/README.txt"))
-    with faulty(s3_server, monkeypatch) as proxy:
-        proxy.add("GetObject", cut_at=5, times=1)
-        root = artifact.download(tmp_path / "root")
-    assert contents(root) == {"README.txt": b"A small lake.\n"}
-
-
-def test_pitfall_07_verify_reads_references_too(run: Run, versioned_lake: Lake, tmp_path: Path) -> None:
-    """Never "verified" for a reference whose file was altered or removed since the download."""
-    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/raw"))
-    root = Path(artifact.download(tmp_path / "root", link="copy"))
-    assert artifact.verify(root).ok_files == 3
-    altered = root / "2026/a.csv"
-    altered.write_bytes(altered.read_bytes().swapcase())
-    (root / "labels.json").unlink()
-    with pytest.raises(ChecksumError, match=r"2026/a\.csv \(modified\), labels\.json \(missing\)"):
-        artifact.verify(root)
-
-
 @contextmanager
 def faulty(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """A proxy before the server, which all requests go through from now on."""
@@ -213,209 +111,6 @@ def faulty(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultP
         yield proxy
     finally:
         proxy.close()
-
-
-def test_pitfall_08_the_same_bytes_elsewhere_are_a_new_version_with_an_equal_digest(
-    run: Run, versioned_lake: Lake, unversioned_lake: Lake
-) -> None:
-    """Never an artifact that cannot be pointed to where its data moved."""
-    here = run.log_artifact(referring(versioned_lake.uri))
-    there = run.log_artifact(referring(unversioned_lake.uri))
-    assert (here.version, there.version, there.created) == ("v0", "v1", True)
-    assert here.digest == there.digest
-    assert here.manifest_digest != there.manifest_digest
-    diff = here.diff(there)
-    list(diff)
-    assert (diff.summary.relocated, diff.summary.modified) == (4, 0)
-
-
-def test_pitfall_09_the_same_bytes_written_again_make_no_version_and_replace_a_purged_pin(
-    run: Run, versioned_lake: Lake, tmp_path: Path
-) -> None:
-    """Never a version that cannot be downloaded although the very same bytes are current."""
-    first = versioned_lake.put("k", b"the same bytes")
-    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/k"))
-    versioned_lake.put("k", b"the same bytes")
-    assert run.log_artifact(referring(f"{versioned_lake.uri}/k")).created is False
-    versioned_lake.delete("k", first)
-    assert contents(artifact.download(tmp_path / "root")) == {"k": b"the same bytes"}
-
-
-def test_pitfall_09_other_bytes_in_place_of_a_purged_pin_are_an_error(
-    run: Run, versioned_lake: Lake, tmp_path: Path
-) -> None:
-    """Never what happens to be current in place of a version that is gone."""
-    first = versioned_lake.put("k", b"some bytes")
-    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/k"))
-    versioned_lake.put("k", b"more bytes")
-    versioned_lake.delete("k", first)
-    with pytest.raises(ReferenceChangedError, match="s3://versioned-lake/k"):
-        artifact.download(tmp_path / "root")
-
-
-def test_pitfall_10_one_content_however_it_was_uploaded(
-    run: Run, unversioned_lake: Lake, tmp_path: Path
-) -> None:
-    """Never a multipart ETag taken for a hash of the bytes; asked for sha256, both uploads are one content."""
-    data = b"the same bytes" * 1000
-    unversioned_lake.put("single/k", data)
-    multipart(unversioned_lake, "multi/k", data)
-    [single] = referring(f"{unversioned_lake.uri}/single").entries()
-    [multi] = referring(f"{unversioned_lake.uri}/multi").entries()
-    assert single.content_id.startswith("md5:")
-    assert multi.content_id.startswith("etag:")
-
-    strong = [
-        run.log_artifact(referring(f"{unversioned_lake.uri}/{prefix}", checksum="sha256"))
-        for prefix in ("single", "multi")
-    ]
-    assert strong[0].digest == strong[1].digest
-    weak = run.log_artifact(referring(f"{unversioned_lake.uri}/multi"))
-    assert contents(weak.download(tmp_path / "weak")) == {"k": data}
-    assert contents(strong[1].download(tmp_path / "strong")) == {"k": data}
-
-
-AWKWARD = ["a#b", "a?b", "a?versionId=b", "100%", "a%20b", "a//b", "a/./b", "a/../b", "..", "/a", "C:/a"]
-AWKWARD += ["a:b", "a\tb", " a ", "a\\b", "é/\U0001f600"]
-
-
-def test_pitfall_11_awkward_keys_are_added_and_downloaded(
-    run: Run, versioned_lake: Lake, tmp_path: Path
-) -> None:
-    """Never a key that can be added but not downloaded, nor one that spoils its prefix, nor one that leads out."""
-    for key in AWKWARD:
-        versioned_lake.put(f"keys/{key}", key.encode())
-    artifact = run.log_artifact(referring(f"{versioned_lake.uri}/keys"))
-    assert {entry.uri for entry in artifact.entries()} == {f"{versioned_lake.uri}/keys/{k}" for k in AWKWARD}
-    root = Path(artifact.download(tmp_path / "outer/root"))
-    assert sorted(contents(root).values()) == sorted(key.encode() for key in AWKWARD)
-    assert list((tmp_path / "outer").iterdir()) == [root]
-
-
-@pytest.mark.parametrize("kind", ["versioned", "unversioned"])
-def test_pitfall_12_references_without_checksum_can_be_downloaded(
-    run: Run, request: pytest.FixtureRequest, tmp_path: Path, kind: str
-) -> None:
-    """Never a version that can be logged and not downloaded; its pin still holds."""
-    lake: Lake = request.getfixturevalue(f"{kind}_lake")
-    artifact = run.log_artifact(referring(f"{lake.uri}/raw/labels.json", checksum=False))
-    assert [entry.content_id for entry in artifact.entries()] == ["none"]
-    assert contents(artifact.download(tmp_path / "root")) == {"labels.json": b'["cat", "dog"]\n'}
-
-
-def test_pitfall_12_what_nothing_confirms_is_said(
-    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Never bytes handed over as right when no hash, pin or ETag confirms them: they are counted and named."""
-    (tmp_path / "file").write_text("unknown")
-    artifact = run.log_artifact(referring(tmp_path / "file", checksum=False))
-    assert artifact.download_report(tmp_path / "root").unverified == ["file"]
-    artifact.download(tmp_path / "root2")
-    assert "1 files could not be verified" in caplog.text
-
-
-def test_pitfall_14_every_scheme_that_can_be_tracked_can_be_downloaded(run: Run, tmp_path: Path) -> None:
-    """Never a URI that is accepted and can only be looked at; what cannot be read is refused when it is added."""
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "a").write_bytes(b"bytes")
-    for number, uri in enumerate((source, f"file://{source}", f"file://{source}/a", f"{source}/a")):
-        artifact = run.log_artifact(referring(uri))
-        assert contents(artifact.download(tmp_path / f"root-{number}")) == {"a": b"bytes"}
-    with pytest.raises(InvalidInputError, match=r"gopher:// is not a scheme.*it reads .*file://, .*s3://"):
-        referring("gopher://host/a")
-
-
-@pytest.fixture(params=["s3", "local"])
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Lake | Folder:
-    """Three objects, `gone`, `changed` and `kept`, somewhere that keeps no versions."""
-    is_s3 = request.param == "s3"
-    place = request.getfixturevalue("unversioned_lake") if is_s3 else Folder(tmp_path / "source")
-    for name in ("gone", "changed", "kept"):
-        place.put(f"data/{name}", name.encode())
-    return place
-
-
-class Folder:
-    """A local folder that is written to like a bucket."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.uri = root, f"file://{root}"
-
-    def put(self, key: str, data: bytes) -> None:
-        (self.root / key).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / key).write_bytes(data)
-
-    def delete(self, key: str) -> None:
-        (self.root / key).unlink()
-
-
-def test_pitfall_15_allow_missing_references_hides_nothing_that_changed(
-    run: Run, source: Lake | Folder, tmp_path: Path
-) -> None:
-    """Never a changed object left out in silence, because missing ones may be; alike for every scheme."""
-    artifact = run.log_artifact(referring(f"{source.uri}/data"))
-    source.delete("data/gone")
-    source.put("data/changed", b"CHANGED")
-    with pytest.raises(ReferenceChangedError, match="changed"):
-        artifact.download(tmp_path / "root", allow_missing_references=True)
-    assert "changed" not in contents(tmp_path / "root")
-
-    source.put("data/changed", b"changed")
-    with pytest.raises(ReferenceMissingError, match="gone"):
-        artifact.download(tmp_path / "root")
-    report = artifact.download_report(tmp_path / "root", allow_missing_references=True)
-    assert report.missing == ["gone"]
-    assert contents(report.root) == {"changed": b"changed", "kept": b"kept"}
-
-
-def test_pitfall_16_two_references_of_one_basename_never_replace_each_other(versioned_lake: Lake) -> None:
-    """Never the second URI in place of the first without a word."""
-    uris = [f"{versioned_lake.uri}/{folder}/part.csv" for folder in ("one", "two")]
-    for folder in ("one", "two"):
-        versioned_lake.put(f"{folder}/part.csv", b"the same bytes")
-    artifact = Artifact("things", "dataset")
-    with pytest.raises(
-        InvalidInputError, match=r"one/part\.csv.*two/part\.csv.*meet in the path 'part\.csv'"
-    ):
-        artifact.add_references(uris)
-    assert paths(artifact) == []
-    artifact.add_reference(uris[0])
-    with pytest.raises(ConflictError, match=r"part\.csv.*overwrite"):
-        artifact.add_reference(uris[1])
-    assert [entry.uri for entry in artifact.entries()] == uris[:1]
-
-    by_base = Artifact("things", "dataset")
-    by_base.add_references(uris, base=versioned_lake.uri)
-    assert paths(by_base) == ["one/part.csv", "two/part.csv"]
-
-
-def test_pitfall_17_two_endpoints_stand_in_one_artifact(
-    run: Run, s3: Any, s3_server: S3Server, tmp_path: Path
-) -> None:
-    """Never one endpoint and region for all buckets."""
-    other = S3Server()
-    other.start()
-    try:
-        for bucket, keys in (("near", ["a", "b"]), ("far", ["c"])):
-            s3.create_bucket(Bucket=bucket)
-            for key in keys:
-                s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
-        Path(os.environ["REFART_CONFIG"]).write_text(
-            f'[storage_options."s3://far"]\nendpoint_url = "{other.url}"\nkey = "other"\nsecret = "other"\n'
-        )
-        s3_server.requests.clear()
-        with Workspace.open() as workspace, workspace.init() as run:
-            artifact = workspace.draft("both")
-            artifact.add_reference("s3://near", name="near")
-            artifact.add_reference("s3://far", name="far")
-            root = run.log_artifact(artifact).download(tmp_path / "root")
-        assert contents(root) == {"near/a": b"a", "near/b": b"b", "far/c": b"c"}
-        assert s3_server.requests.count("GetObject") == 2
-        assert other.requests.count("GetObject") == 1
-        assert other.requests.count("ListObjectsV2") == 1
-    finally:
-        other.stop()
 
 
 # -- files, cache, versions -------------------------------------------------------------------------

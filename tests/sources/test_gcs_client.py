@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from google.oauth2.credentials import Credentials
 
 from refart.errors import InvalidInputError, PermissionDeniedError, SourceError
@@ -17,7 +15,7 @@ from refart.sources.gcs import GCSSource
 from refart.sources.gcs_client import GCSClient
 from tests.children import good, run_python
 from tests.faults import FaultProxy
-from tests.gcs import operation_of
+from tests.gcs import operation_of, service_account
 from tests.servers import FakeGCS, GCSBucket
 from tests.sources.suite import listed, read
 
@@ -39,21 +37,6 @@ def options(proxy: FaultProxy) -> dict[str, Any]:
 @pytest.fixture
 def kept(fake_gcs: FakeGCS) -> GCSBucket:
     return fake_gcs.bucket(versioned=True)
-
-
-@pytest.fixture(scope="session")
-def service_account() -> dict[str, str]:
-    """The key file of a service account that no one has."""
-    key = rsa.generate_private_key(65537, 2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return {
-        "type": "service_account",
-        "project_id": "refart",
-        "private_key_id": "1",
-        "private_key": key.decode(),
-        "client_email": "nobody@refart.iam.gserviceaccount.com",
-    }
 
 
 class TestOptions:
@@ -175,7 +158,6 @@ class TestCredentials:
         kept: GCSBucket,
         monkeypatch: pytest.MonkeyPatch,
         tmp_path: Path,
-        service_account: dict[str, str],
     ) -> None:
         """Its token comes from where its file says: here a proxy that gives one out."""
         kept.put("d/a", b"bytes")
@@ -184,7 +166,7 @@ class TestCredentials:
             answer = json.dumps({"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}).encode()
             issuer.add("POST /token", status=200, body=answer, headers={"Content-Type": "application/json"})
             path = tmp_path / "account.json"
-            path.write_text(json.dumps(service_account | {"token_uri": f"{issuer.url}/token"}))
+            path.write_text(json.dumps(service_account() | {"token_uri": f"{issuer.url}/token"}))
             monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
             for token in (None, "google_default", str(path)):
                 source = GCSSource({**options, "token": token})
