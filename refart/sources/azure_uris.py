@@ -10,6 +10,7 @@ But for the last, the name is all that follows, as it stands.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote
@@ -89,8 +90,15 @@ def _of_url(uri: str, host: str, path: str) -> tuple[Place, str]:
     return place, f"{name}?{unquote(query)}" if query else name
 
 
+_ACCOUNT: Final = re.compile(r"[a-z0-9]{3,24}(-secondary)?\Z")
+"""The name of an account, or of the secondary endpoint of one ("Storage account overview"). All else, such as a `#` or
+`?`, could lead clients, and the credentials with them, to another host."""
+
+
 def _account(host: str) -> str | None:
+    """The account of a host; None for one that is none of Azure's."""
     for suffix in (BLOB_HOST, DFS_HOST):
-        if host.lower().endswith(suffix):
-            return host[: -len(suffix)].lower() or None
+        account = host.lower().removesuffix(suffix)
+        if account != host.lower() and _ACCOUNT.match(account):
+            return account
     return None

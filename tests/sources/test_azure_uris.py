@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
-from hypothesis import given
+import requests
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refart import names
 from refart.config import Config
 from refart.errors import InvalidInputError
 from refart.sources.azure import AzureSource
+from refart.sources.azure_client import connect
 from refart.sources.azure_uris import split
 from refart.sources.http import HTTPSource
 from refart.sources.registry import Sources
@@ -76,11 +80,29 @@ def test_a_url_is_encoded_in_one_way() -> None:
         (f"{URL}a?snapshot=2026-11-24", "only \\?versionid=ID"),
         (f"{URL}a?x=1&versionid=2", "only \\?versionid=ID"),
         (f"{URL}%FF", "not UTF-8"),
+        ("https://evil.example#.blob.core.windows.net/c/a", "not of the form"),
+        ("https://evil.example?.blob.core.windows.net/c/a", "not of the form"),
+        ("https://evil.example:1\\.blob.core.windows.net/c/a", "not of the form"),
+        ("https://user@lake.blob.core.windows.net/c/a", "not of the form"),
+        ("abfs://c@evil.example#.dfs.core.windows.net/a", "set account_host"),
+        ("abfs://c@evil.example?.blob.core.windows.net/a", "set account_host"),
     ],
 )
 def test_what_names_no_blob_is_refused(uri: str, why: str) -> None:
     with pytest.raises(InvalidInputError, match=why):
         split(uri)
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="/"), max_size=40))
+@example("evil.example#").via("clients end a host at these")
+@example("evil.example?")
+@example("evil.example:443\\")
+def test_no_account_leads_to_another_host(account: str) -> None:
+    """Or credentials of the environment would be sent there."""
+    with suppress(InvalidInputError):
+        place, _ = split(f"https://{account}.blob.core.windows.net/c/a")
+        url = connect({"anon": True}, place.account).url
+        assert requests.Request("GET", url).prepare().url == f"https://{place.account}.blob.core.windows.net/"
 
 
 def test_the_url_of_a_blob_is_served_by_azure_and_any_other_by_http() -> None:
