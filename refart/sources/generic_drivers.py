@@ -19,12 +19,10 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import fsspec
-from fsspec.archive import AbstractArchiveFileSystem
-from fsspec.implementations.cached import CachingFileSystem
 
 from refart import names
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
-from refart.sources import generic_identity
+from refart.sources import generic_identity, generic_schemes
 from refart.sources.generic_places import Place
 
 Result = TypeVar("Result")
@@ -53,25 +51,20 @@ class Drivers:
         self._containers: dict[str, Drivers] = {}
 
     def place(self, uri: str) -> Place:
-        """Raises `InvalidInputError` for a URI that cannot be read as it stands, or through a cache."""
+        """Raises `InvalidInputError` for a URI that cannot be read as it stands, and what `generic_schemes` refuses."""
+        generic_schemes.check_scheme(uri)
         driver = self.driver(uri)
-        if issubclass(driver, CachingFileSystem):
-            raise InvalidInputError(
-                f"{uri}: a {_scheme(uri)}:// cache may hold bytes that have changed since; leave it out of the URI,"
-                " refart keeps a cache of its own"
-            )
-        if issubclass(driver, AbstractArchiveFileSystem) and len(names.links(uri)) == 1:
-            raise InvalidInputError(
-                f"{uri} does not say where the archive lies: write {_scheme(uri)}://path/inside::file:///the/archive"
-            )
+        generic_schemes.check(uri, driver)
         return Place.of(uri, driver)
 
     def driver(self, uri: str) -> Any:
         """The class that serves a URI."""
         try:
             return fsspec.get_filesystem_class(_scheme(uri))
-        except (ImportError, ValueError) as error:
-            raise SourceError(f"{uri}: {error}") from error
+        except Exception as error:  # of the driver's own module, too
+            raise SourceError(
+                f"{uri}: the driver of {_scheme(uri)}:// cannot be used{self._said(error)}"
+            ) from error
 
     def borrow(self, place: Place) -> Lease:
         """A driver to use alone until a `with` block ends. Raises the errors of connecting to it."""
@@ -113,7 +106,8 @@ class Drivers:
             self._idle.pop(self._key(place), None)
 
     def make(self, place: Place) -> Any:
-        url = f"{place.root}{place.tail}"
+        # What a path inside an archive is named is none of fsspec's business: it would look for links in it.
+        url = f"{_scheme(place.uri)}://{place.tail}" if place.tail else place.root
         try:
             with self._connecting:
                 fs, _ = fsspec.url_to_fs(url, skip_instance_cache=True, **self._options)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from refart import names
 from refart.config import Config
 from refart.errors import InvalidInputError, RefartError, SourceError
+from refart.sources import generic_schemes
 from refart.sources.base import Source
 
 if TYPE_CHECKING:
@@ -72,13 +73,18 @@ class Sources:
     def for_uri(self, uri: str) -> Source:
         """The source that reads `uri`; a plain path is one of the file system. From any thread.
 
-        Raises `InvalidInputError` for a scheme nobody serves, or storage options that its source does not
-        accept; `SourceError` where the driver is not installed.
+        Whatever is added and whatever is read passes here, and a manifest may come from anybody: raises
+        `InvalidInputError` for a URI that `names.check_uri` refuses, a scheme nobody serves or no reference may use
+        (`generic_schemes`), and storage options that its source does not accept; `SourceError` where the driver is not
+        installed.
         """
+        names.check_uri(uri)
         scheme = _serving(uri)
         target = BUILT_IN.get(scheme) or _third_party().get(scheme) or _of_fsspec(scheme)
         if target is None:
             raise InvalidInputError(_unknown(scheme))
+        if target is GENERIC:
+            generic_schemes.check_scheme(uri)
         options = self._options(uri, scheme, chain=target is GENERIC)
         served = scheme if target is GENERIC else str(target)
         key = (served, json.dumps(options, sort_keys=True, default=repr))
@@ -176,10 +182,10 @@ def _unusable(point: EntryPoint, error: Exception) -> SourceError:
 
 
 def _of_fsspec(scheme: str) -> str | None:
-    """The generic source, where fsspec knows a driver of the scheme (`refart://` is no place where bytes lie)."""
+    """The generic source, where fsspec knows a driver of the scheme."""
     from fsspec.registry import known_implementations, registry
 
-    return GENERIC if scheme != "refart" and (scheme in known_implementations or scheme in registry) else None
+    return GENERIC if scheme in known_implementations or scheme in registry else None
 
 
 def _load(scheme: str, target: str) -> Any:
@@ -190,6 +196,8 @@ def _load(scheme: str, target: str) -> Any:
             fsspec.get_filesystem_class(scheme)
         module, _, name = target.partition(":")
         return getattr(importlib.import_module(module), name)
+    except AttributeError as error:  # fsspec names a class that the package of the driver has no more
+        raise SourceError(f"the driver of {scheme}:// cannot be used: {error}") from error
     except ImportError as error:
         missing = (
             error.__cause__ if isinstance(error.__cause__, ImportError) else error

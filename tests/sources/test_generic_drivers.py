@@ -243,13 +243,6 @@ def test_an_archive_needs_a_place(tmp_path: Path) -> None:
         GenericSource({}).stat("zip://data")
 
 
-@pytest.mark.parametrize("cache", ["simplecache", "filecache", "blockcache"])
-def test_caches_are_refused(cache: str) -> None:
-    """They give old bytes beside new times."""
-    with pytest.raises(InvalidInputError, match=f"{cache}:// cache may hold bytes that have changed"):
-        GenericSource({}).stat(f"{cache}://::memory://a")
-
-
 # -- errors ------------------------------------------------------------------------------------------------------
 
 
