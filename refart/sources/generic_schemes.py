@@ -1,7 +1,7 @@
 """Which drivers of fsspec a reference may use, and how they may be chained.
 
 A manifest may come from anybody, and some drivers do more than read what a URI names: they keep files in folders of
-their own, run templates, or read wherever a file tells them to. Adding and reading both ask here.
+their own, render templates, or read wherever a file tells them to. Adding and reading both ask here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _REFUSED: Final = {
     "generic": _LEADS_ON,
     "local": "is another word for file://, by which files are hashed",
     "pyscript": _LEADS_ON,
-    "reference": "reads wherever a file tells it to, and runs the templates in that file",
+    "reference": "reads wherever a file tells it to, and renders the templates in it",
     "refart": "stands for a version, which add_reference takes entries from",
     "simplecache": _CACHES,
 }
