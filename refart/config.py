@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,12 +56,12 @@ class Config:
     def options_for(self, uri: str) -> dict[str, Any]:
         """The storage options of the longest configured prefix of `uri`; `{}` where none is configured.
 
-        A prefix ends at a component: `s3://lake` serves `s3://lake/x`, not `s3://lake2/x`.
+        A prefix ends at a component: `s3://lake` serves `s3://lake/x`, not `s3://lake2/x`. Schemes, and hosts of web
+        addresses, are the same in upper and lower case.
         """
-        best = ""
+        best, wanted = "", _as_folder(uri)
         for prefix in self.storage_options:
-            folder = prefix if prefix.endswith("/") else prefix + "/"
-            if f"{uri}/".startswith(folder) and len(prefix) > len(best):
+            if wanted.startswith(_as_folder(prefix)) and len(prefix) > len(best):
                 best = prefix
         return dict(self.storage_options[best]) if best else {}
 
@@ -79,6 +80,16 @@ class Config:
         import platformdirs
 
         return platformdirs.user_data_dir("refart", appauthor=False)
+
+
+def _as_folder(uri: str) -> str:
+    """A URI or prefix as it is compared: with a slash at the end, and what has no case in lower case."""
+    folder = uri if uri.endswith("/") else f"{uri}/"
+    caseless = _CASELESS.match(folder)
+    return folder if caseless is None else caseless[0].lower() + folder[caseless.end() :]
+
+
+_CASELESS = re.compile(r"https?://[^/]*|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 _KNOWN = {"url", "store", "project", "cache", "cache_bytes", "threads", "single_writer", "storage_options"}

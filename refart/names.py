@@ -188,7 +188,8 @@ def check_uri(uri: object) -> str:
 
     A URI is stored in the clear in every manifest, so one with credentials (`scheme://user:secret@host/`), or with a
     signature or token in the query of a web address, is refused and never shown; so is a chain (`zip://a::https://…`)
-    of which any link has one. A web address has no fragment either: servers never see it.
+    of which any link has one. A web address has no fragment either, since servers never see it, and no component `.`
+    or `..`.
     """
     if not isinstance(uri, str) or not uri:
         raise InvalidInputError("a reference needs a URI such as s3://bucket/key or a path")
@@ -239,12 +240,21 @@ def _check_link(uri: str) -> None:
             " expire: give the plain URI (strip_signature=True cuts it down to that), and credentials to the driver's"
             " configuration"
         )
+    if scheme in _WEB and _DOTS.search(re.split("[?#]", uri, maxsplit=1)[0]):
+        raise InvalidInputError(
+            f"{_shown(uri)} has a component '.' or '..', which clients and servers resolve as they like, so that it may"
+            " lead out of the folder that storage options are for: write the address without"
+        )
     if scheme in _WEB and "#" in uri:
         plain = uri.partition("#")[0]
         raise InvalidInputError(
             f"{_shown(plain)} is followed by '#' and a fragment, which servers never see: leave it off, or write %23"
             " for a '#' that belongs to the name"
         )
+
+
+_DOTS = re.compile(r"[/\\](\.|%2e){1,2}(?=[/\\]|\Z)", re.IGNORECASE)
+"""A component `.` or `..` of a web address, in any spelling that some client or server takes for one."""
 
 
 def without_query(uri: str) -> str:

@@ -295,6 +295,26 @@ def test_a_web_address_has_no_fragment(uri: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("dots", [".", "..", "%2e%2E", ".%2e", "%2E"])
+def test_a_web_address_does_not_climb(dots: str) -> None:
+    """It would take the options of one folder to another."""
+    for uri in (
+        f"https://host/mine/{dots}/x",
+        f"https://host/mine\\{dots}\\x",
+        f"HTTP://host/{dots}",
+        f"https://host/{dots}?a",
+    ):
+        with pytest.raises(InvalidInputError, match="write the address without"):
+            names.check_uri(uri)
+    for uri in (
+        f"https://host/{dots}a/x",
+        f"https://host/a{dots}",
+        f"https://host/x?a=/{dots}/",
+        f"s3://b/{dots}/x",
+    ):
+        assert names.check_uri(uri) == uri
+
+
 @pytest.mark.parametrize(
     ("signed", "plain"),
     [

@@ -55,7 +55,7 @@ def test_the_uri_of_a_blob_gives_its_name_back(root: str, key: str) -> None:
     place, _ = split(root)
     again, found = split(place.uri_of(key))
     assert (again, found) == (place, key)
-    if "\0" not in key:
+    if "\0" not in key and {".", ".."}.isdisjoint(key.split("/")):  # neither can be asked for
         names.check_uri(place.uri_of(key))
 
 
