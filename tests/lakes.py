@@ -285,6 +285,10 @@ class WebLake(Lake):
     def delete(self, key: str) -> None:
         self.site.delete(key)
 
+    def overwrite(self, key: str, data: bytes) -> None:
+        """In the very file, which nginx sends on all the while under the headers that it began with."""
+        (self.site.folder / key).write_bytes(data)
+
     def edit(self, key: str) -> None:
         (self.site.folder / key).chmod(0o664)
 

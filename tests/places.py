@@ -31,6 +31,7 @@ class Can(Enum):
     PIN = "be asked for a version that does not exist"
     PIN_OLD = "name in the URI a version that was overwritten"
     PURGE = "remove one version for good"
+    WHOLE = "send the bytes of one write in one answer"
     MARK = "have objects that stand for folders"
     HASH = "tell a hash of the bytes when it is listed"
     RECOGNISE = "tell that bytes written again are the same"
@@ -88,6 +89,7 @@ _KNOWN_BY_TIME = {
 _ON_THE_WEB = {
     **_NO_OBJECT_STORE,
     Can.LIST: "web servers list nothing",
+    Can.WHOLE: "nginx sends on what is rewritten in place, under the ETag that it began with",
     Can.PIN: "a query is for the server to understand, and nginx looks at none",
 }
 _FAKE_GCS = {

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -542,12 +541,13 @@ OLD, NEW = b"o" * 17_000_000, b"n" * 17_000_000
 """More than any source asks for at once, and than any server has on its way."""
 
 
-def logged_bytes_or_nothing(artifact: Artifact, root: Path, *, of: Any = RefartError) -> None:
-    with suppress(of):
+def logged_bytes_or_nothing(artifact: Artifact, root: Path) -> None:
+    allowed: list[dict[str, bytes]] = [{}]
+    with suppress(RefartError):
         artifact.download(root)
-        assert contents(root) == {"k": OLD}
-        return
-    assert contents(root) == {}
+        allowed = [{"k": OLD}]
+    is_allowed = contents(root) in allowed  # outside of the assert, which would show what differs in 17 MB
+    assert is_allowed
 
 
 @on_every_kind()
@@ -555,15 +555,19 @@ def logged_bytes_or_nothing(artifact: Artifact, root: Path, *, of: Any = RefartE
 def test_an_object_overwritten_while_it_is_downloaded(
     lake: Lake, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checksum: Checksum
 ) -> None:
-    """The logged bytes or an error: never a mix, never the new bytes under the old name."""
+    """The logged bytes or an error: never a mix, never the new bytes under the old name.
+
+    A server that breaks its word itself, and mixes two writes in one answer, is caught by a hash alone.
+    """
     lake.put("d/k", OLD)
     artifact = run.log_artifact(referring(lake.uri_of("d/k"), checksum=checksum))
+    overwrite = lake.overwrite if checksum == "sha256" or lake.kind.can(Can.WHOLE) else lake.put
     chunks: list[int] = []
 
     def overwrite_once() -> None:
         chunks.append(1)
         if len(chunks) == 1:
-            lake.overwrite("d/k", NEW)
+            overwrite("d/k", NEW)
 
     monkeypatch.setattr(stream, "check_stopped", overwrite_once)  # passed between any two chunks
     logged_bytes_or_nothing(artifact, tmp_path / "root")
