@@ -39,7 +39,6 @@ EXTRAS: Final = {
     "abfs": "azure",
     "abfss": "azure",
     "az": "azure",
-    "dav": "webdav",
     "gcs": "gcs",
     "gs": "gcs",
     "http": "http",
