@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import tarfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -87,7 +88,10 @@ class Drivers:
         with self._lock:
             drivers = self._containers.setdefault(_scheme(uri), Drivers(self._options_inside(_scheme(uri))))
         with drivers.borrow(drivers.place(uri)) as lease:
-            return lease.look()
+            found = lease.look()
+        if found.is_folder:
+            raise InvalidInputError(f"{uri} is a folder, and no archive to look into")
+        return found
 
     def _options_inside(self, scheme: str) -> dict[str, Any]:
         nested = {key: value for key, value in self._options.items() if isinstance(value, Mapping)}
@@ -146,7 +150,7 @@ class Drivers:
         is_transient = (
             isinstance(error, TimeoutError | ConnectionError | EOFError)
             or bool(statuses & {429, 500, 502, 503, 504})
-            or _BROKEN.search(words) is not None
+            or (_BROKEN.search(words) is not None and not isinstance(error, tarfile.TarError))
         )
         why = "the server cannot be reached, or hung up" if is_transient else "the driver failed"
         return SourceError(f"{what}: {why}{said}", transient=is_transient)
@@ -205,6 +209,8 @@ class Lease:
             fs.invalidate_cache()
             fs.dircache.clear()  # which not all do
             info = fs.info(where)
+            if info.get("type") == "other":  # reading a pipe could wait for ever
+                raise InvalidInputError(f"{self._place.uri} is a pipe, a device or a socket, and no file")
             is_folder = info.get("type") == "directory"
             if not is_folder and _last(str(info.get("name", where))) != _last(where):
                 raise FileNotFoundError(f"the driver answers for {info['name']!r} instead")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -234,6 +235,22 @@ def test_an_archive_that_is_replaced_while_it_is_read(archive: Path) -> None:
         write_zip(archive, {**FILES, "data/b.txt": b"BETA!!"})
         with pytest.raises(SourceError, match="the archive was replaced while it was read"):
             list(fetched.chunks)
+
+
+def test_a_pipe_in_place_of_an_archive_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidInputError, match="is a pipe"):
+        GenericSource({}).stat(f"zip://a::file://{tmp_path}/pipe")
+
+
+@pytest.mark.parametrize("scheme", ["zip", "tar"])
+def test_what_is_no_archive(scheme: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"none of any kind")
+    with pytest.raises(SourceError, match="the driver failed") as caught:
+        GenericSource({}).stat(f"{scheme}://a::file://{tmp_path}/a")
+    assert not caught.value.transient
+    with pytest.raises(InvalidInputError, match="is a folder, and no archive"):
+        GenericSource({}).stat(f"{scheme}://a::file://{tmp_path}")
 
 
 def test_an_archive_needs_a_place(tmp_path: Path) -> None:
