@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import pytest
 
 from refart.errors import NotFoundError, PermissionDeniedError, StoreError
+from refart.store import open_store
 from tests.faults import FaultProxy
 from tests.servers import Azurite, FakeGCS, SeaweedFS
 from tests.stores import Place, key_of, place_on
@@ -112,3 +114,16 @@ def test_a_server_that_is_not_there(server: Any, place: Place, monkeypatch: pyte
     with pytest.raises(StoreError, match="check the address, and the network") as error:
         there.open()
     assert "cannot read refart-store.json" in one_sentence(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "driver", "extra"),
+    [("s3://b/x", "s3fs", "s3"), ("gs://b/x", "gcsfs", "gcs"), ("az://c/x", "adlfs", "azure")],
+)
+def test_a_driver_that_is_not_installed(
+    url: str, driver: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, driver, None)
+    monkeypatch.setattr("fsspec.registry._registry", {})
+    with pytest.raises(StoreError, match=rf"{re.escape(url)}.*pip install 'refart\[{extra}\]'"):
+        open_store(url)

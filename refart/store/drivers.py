@@ -18,7 +18,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from fsspec.asyn import sync
 
@@ -38,6 +38,9 @@ class Upload(Protocol):
 
 class Driver:
     """Writing through any driver of fsspec. `exclusive` asks for an error where the object exists."""
+
+    extra: ClassVar[str] = "all"
+    """The extra of this package that installs the driver."""
 
     def __init__(self, fs: Any) -> None:
         self._fs = fs
@@ -71,6 +74,8 @@ class _FileUpload:
 
 class S3(Driver):
     """s3fs. Content-MD5 is the one checksum that all servers of the S3 API compare."""
+
+    extra = "s3"
 
     def send(self, path: str, data: bytes, *, exclusive: bool) -> None:
         self._fs.pipe_file(path, data, mode=_mode(exclusive), ContentMD5=_base64_md5(data))
@@ -115,6 +120,8 @@ class _S3Upload:
 class GCS(Driver):
     """gcsfs. It cannot send a hash along for the server to compare, so what was stored is compared."""
 
+    extra = "gcs"
+
     def send(self, path: str, data: bytes, *, exclusive: bool) -> None:
         stored = self._fs.pipe_file(path, data, mode=_mode(exclusive))
         if not isinstance(stored, dict):  # older ones return nothing
@@ -158,6 +165,8 @@ def confirm_on_gcs(fs: Any, path: str, stored: dict[str, Any], md5: str) -> None
 
 class Azure(Driver):
     """The client of adlfs, which itself cannot ask for a check of blocks."""
+
+    extra = "azure"
 
     def send(self, path: str, data: bytes, *, exclusive: bool) -> None:
         blob = _AzureBlob(self._fs, path)

@@ -42,12 +42,16 @@ class ObjectStore(Store):
         self._opened = self._open()
 
     def _open(self) -> _Opened:
+        kind = drivers.DRIVERS[names.uri_scheme(self.url) or ""]
         try:
             fs, root = fsspec.core.url_to_fs(self.url, **self._options)
-        except (ImportError, TypeError, ValueError) as error:
+        except ImportError as error:
+            raise StoreError(
+                f"the store at {self.url} needs a driver that is not installed: pip install 'refart[{kind.extra}]'"
+            ) from error
+        except (TypeError, ValueError) as error:
             raise InvalidInputError(f"the store at {self.url} cannot be opened: {error}") from error
-        driver = drivers.DRIVERS[names.uri_scheme(self.url) or ""](fs)
-        return _Opened(os.getpid(), fs, str(root).rstrip("/"), driver)
+        return _Opened(os.getpid(), fs, str(root).rstrip("/"), kind(fs))
 
     @property
     def _driver(self) -> drivers.Driver:
