@@ -67,7 +67,10 @@ class Verifier:
             self.fail("size", f"{entry.size:,} bytes", f"{fetched.size:,} bytes")
 
     def update(self, chunk: bytes) -> None:
+        """Take the next bytes. Raises as `finish` does where they are more than was recorded: some bodies never end."""
         self._hasher.update(chunk)
+        if self._entry.size is not None and self._hasher.size_bytes > self._entry.size:
+            self.fail("size", f"{self._entry.size:,} bytes", f"{self._hasher.size_bytes:,} bytes or more")
         if self._parts is not None:
             self._parts.update(chunk)
 

@@ -74,10 +74,11 @@ def getter(client: HTTPClient, entry: Entry) -> Get:
 
 
 def _conditions(which: Which) -> dict[str, str]:
-    """A weak ETag never matches (RFC 9110, section 13.1.1): those are compared when the answer comes."""
+    """A weak ETag never matches (RFC 9110, section 13.1.1), and not every time before 1970 can be written: those are
+    compared when the answer comes."""
     if which.etag is not None and not which.etag.startswith(checksums.WEAK_ETAG):
         return {"If-Match": f'"{which.etag}"'}
-    if which.modified_ns is not None:
+    if which.modified_ns is not None and which.modified_ns >= 0:
         return {"If-Unmodified-Since": http_date(which.modified_ns)}
     return {}
 

@@ -143,6 +143,11 @@ class LocalSource:
         recorded."""
         if entry.uri is None:
             raise InvalidInputError(f"{entry.path!r} is a managed file, not a reference")
+        if entry.pin is not None or entry.content_id.startswith(("etag:", "generation:")):
+            raise InvalidInputError(
+                f"{entry.path!r}: {entry.uri!r} is a file, and no file has what the entry records,"
+                f" {entry.pin or entry.content_id}"
+            )
         path = _path_of(entry.uri)
         try:
             found = stat_path(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from hashlib import md5
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from refart.checksums import StreamHasher
 from refart.context import Context
 from refart.entries import Entry
 from refart.errors import ChecksumError, NotFoundError, ReferenceChangedError, ReferenceMissingError
-from refart.ops.stream import Checked, VerifiedReader, open_entry, stream
+from refart.ops.stream import Checked, VerifiedReader, VerifiedStream, open_entry, stream
 from refart.sources.base import Fetched, Held, Parts
 from tests.ops.support import Objects, content_id, managed, sha256
 
@@ -153,6 +154,16 @@ def test_another_size_is_noticed_where_no_hash_is_known(
 def test_a_size_announced_wrong_is_refused_before_any_byte() -> None:
     with pytest.raises(ReferenceChangedError, match="expected size 16 bytes, found 15 bytes"):
         VerifiedReader(io.BytesIO(), entry(), Fetched(iter(()), 15, "current", "none"))
+
+
+@pytest.mark.parametrize("held", ["current", "etag"])
+def test_a_body_that_never_ends_is_given_up_where_it_goes_too_far(held: Held) -> None:
+    """Servers need not announce a length; what is recorded bounds what comes."""
+    chunks = VerifiedStream(entry("etag:x"), Fetched(itertools.repeat(b"7 bytes"), None, held, "etag:x"))
+    taken = []
+    with pytest.raises((ReferenceChangedError, ChecksumError), match="16 bytes, found 21 bytes or more"):
+        taken.extend(chunks)
+    assert len(taken) == 2
 
 
 def test_an_unknown_size_is_found_out(context: Context, objects: Objects) -> None:
