@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -43,7 +44,8 @@ class Terminated(KeyboardInterrupt):
 
 
 def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """The handler of SIGTERM."""
+    """The handler of SIGTERM: of the first only, since a second one must not stop what the first put in order."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
 
 

@@ -221,6 +221,26 @@ def test_sigterm_ends_the_run_and_leaves_no_unfinished_file(
     assert [(run.job_type, run.state) for run in refart_workspace.runs(limit=1)] == [("get", "failed")]
 
 
+def test_a_second_sigterm_stops_nothing_that_the_first_puts_in_order() -> None:
+    code = """
+import signal
+from refart.cli import main
+from refart.workspace import Workspace
+
+def ended_twice(*arguments, **options):
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.raise_signal(signal.SIGTERM)
+        print("in order", flush=True)
+
+Workspace.open = ended_twice
+main()
+"""
+    done = python("-c", code, "ls", env={**os.environ, "PYTHONPATH": ROOT})
+    assert (done.returncode, done.stdout, done.stderr.split()) == (143, "in order\n", ["error:", "stopped"])
+
+
 def test_a_reader_that_has_enough_ends_it_quietly_with_141() -> None:
     code = (
         "from refart.cli.output import Column, Text\n"
