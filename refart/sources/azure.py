@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from refart.entries import Entry
-from refart.errors import NotFoundError, PermissionDeniedError, RefartError
+from refart.errors import NotFoundError, PermissionDeniedError, RefartError, SourceError
 from refart.sources import azure_listing, azure_reading, pinned
 from refart.sources.azure_client import GONE, MISSING, UNSUPPORTED, AzureClient, code_of
 from refart.sources.azure_uris import BY_HAND, Place, split
@@ -99,14 +99,18 @@ class _Container:
             return None  # a server without versions, which did not look at the parameter
         if azure_listing.is_folder(found.metadata or {}):
             return None
-        row = azure_listing.row_of(
-            key,
-            found.size,
-            found.content_settings.content_md5,
-            found.etag or "",
-            found.version_id,
-            found.blob_type and found.blob_type.value,
-        )
+        try:
+            row = azure_listing.row_of(
+                key,
+                found.size,
+                found.content_settings.content_md5,
+                found.etag or "",
+                found.version_id,
+                found.blob_type and found.blob_type.value,
+            )
+        except ValueError as error:
+            what = self.place.uri_of(key)
+            raise SourceError(f"{what}: the server's answer is not that of Azure: {error}") from error
         return row._replace(pin=f"version:{version}") if version is not None else row
 
     def by_hand(self, key: str) -> Row | None:

@@ -360,14 +360,9 @@ def _ask(what: str, send: Callable[[], T]) -> T:
     """Send a request. Raises the error of `refart.errors` that fits; `what` begins its message."""
     try:
         return send()
-    except (
-        AzureError,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ) as error:  # the client stumbles over odd answers
-        if isinstance(error, RefartError):
-            raise
+    except RefartError:
+        raise
+    except Exception as error:  # the client stumbles over odd answers
         refusal = translated(error, what)
     raise refusal  # here, where the error of Azure's is no part of the context any more
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from refart import checksums
 from refart.errors import SourceError
-from refart.sources.objects import Listed, Row
+from refart.sources.objects import Listed, Row, size_of
 
 STUB_METADATA: Final = "hdi_isfolder"
 """Metadata of the empty blobs that stand for folders: every folder of an account with a hierarchical namespace has
@@ -19,18 +19,24 @@ one, and Hadoop's drivers write them elsewhere."""
 
 
 def row_of(
-    key: str, size: int, md5: bytes | bytearray | None, etag: str, version: str | None, blob_type: str | None
+    key: str,
+    size: object,
+    md5: bytes | bytearray | None,
+    etag: str,
+    version: str | None,
+    blob_type: str | None,
 ) -> Row:
-    """A blob as one row: identified by its MD5 where it has one, else by its ETag; pinned to its version.
+    """A blob as one row: identified by its MD5 where it has one, else by its ETag; pinned to its version. Raises
+    `ValueError` for what is no size.
 
     Without versions the ETag pins. So it does where blobs grow in place (append and page blobs), since they keep their
     version id then (Azure Storage, "Blob versioning").
     """
     tag = etag.strip('"')
-    content_id = content_id_of(md5, tag)
+    content_id, size_bytes = content_id_of(md5, tag), size_of(size)
     if version and blob_type in (None, "BlockBlob"):
-        return Row(key, size, content_id, f"version:{version}")
-    return Row(key, size, content_id, f"etag:{tag}" if tag and content_id.startswith("md5:") else None)
+        return Row(key, size_bytes, content_id, f"version:{version}")
+    return Row(key, size_bytes, content_id, f"etag:{tag}" if tag and content_id.startswith("md5:") else None)
 
 
 def content_id_of(md5: bytes | bytearray | None, etag: str) -> str:
@@ -81,7 +87,7 @@ def _listed(root: ElementTree.Element, *, is_last: bool) -> Listed:
         rows.append(
             row_of(
                 key,
-                int(properties["Content-Length"]),
+                properties["Content-Length"],
                 _md5(properties.get("Content-MD5", "")),
                 properties.get("Etag", ""),
                 None if version is None else version.text,

@@ -69,6 +69,10 @@ def getter(client: AzureClient, place: Place, key: str, entry: Entry) -> Get:
 def _chunks(piece: bytes, position: int, stop: int, more: Callable[[int, int], bytes]) -> Generator[bytes]:
     while piece:
         yield piece
+        if len(piece) < min(
+            PIECE_BYTES, stop - position
+        ):  # or a size that is a lie would be asked for byte by byte
+            raise Broken("ended early")
         position += len(piece)
         piece = more(position, min(position + PIECE_BYTES, stop)) if position < stop else b""
 

@@ -151,7 +151,9 @@ class GCSClient:
             if response.status_code >= 300:
                 with response:
                     raise _answered(response, what) from _Status(response.status_code)
-        except (requests.RequestException, GoogleAuthError) as error:
+        except RefartError:
+            raise
+        except Exception as error:  # the clients stumble over odd answers
             raise translated(error, what) from error
         return response
 
@@ -169,6 +171,8 @@ class GCSClient:
                     if left:
                         continue  # retries of the session end with the headers of an answer
                     raise translated(error, what) from error
+                except (ValueError, RecursionError):
+                    break
             if not isinstance(answer, dict):
                 break
             return answer
@@ -247,7 +251,9 @@ def translated(error: Exception, what: str) -> RefartError:
         )
     if isinstance(error, GoogleAuthError):
         return PermissionDeniedError(f"{what}: the Google credentials cannot be used ({name})")
-    return InvalidInputError(f"{what}: {name}")
+    if isinstance(error, requests.RequestException):
+        return InvalidInputError(f"{what}: {name}")
+    return SourceError(f"{what}: the server's answer is not that of GCS ({name})")
 
 
 def _answered(response: requests.Response, what: str) -> RefartError:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from refart.errors import SourceError
-from refart.sources.objects import Listed, Row
+from refart.sources.objects import Listed, Row, size_of
 
 OBJECT_FIELDS: Final = "name,size,generation,md5Hash,crc32c"
 """All that is asked for, and a small part of what GCS would say about an object."""
@@ -52,10 +53,12 @@ def parse(answer: Mapping[str, Any], what: str) -> Response:
     """The answer to objects.list. Raises `SourceError` for what is none; `what` begins the message."""
     try:
         rows = [_row_of(item) for item in answer.get("items", ())]
+        token = answer.get("nextPageToken")
+        if not isinstance(token, str | None):
+            raise TypeError(f"a page token is {type(token).__name__}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _not_understood(error, what) from error
     keys = [row.key for row in rows]
-    token = answer.get("nextPageToken")
     return Response(
         rows,
         last_key=max(keys, default=""),
@@ -66,9 +69,17 @@ def parse(answer: Mapping[str, Any], what: str) -> Response:
 
 
 def _row_of(resource: Mapping[str, Any]) -> Row:
-    generation = str(int(resource["generation"]))
+    generation, key = str(resource["generation"]), resource["name"]
+    if not _GENERATION.match(generation):
+        raise ValueError(f"{generation[:40]!r} is no generation")
+    if not isinstance(key, str):
+        raise TypeError(f"a name is {type(key).__name__}")
+    key.encode()  # JSON can spell what is no Unicode
     content_id = content_id_of(resource.get("md5Hash"), resource.get("crc32c"), generation)
-    return Row(resource["name"], int(resource["size"]), content_id, f"generation:{generation}")
+    return Row(key, size_of(resource["size"]), content_id, f"generation:{generation}")
+
+
+_GENERATION: Final = re.compile(r"[0-9]{1,32}\Z")
 
 
 def _not_understood(error: Exception, what: str) -> SourceError:

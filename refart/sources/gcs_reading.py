@@ -16,7 +16,7 @@ from refart.sources.gcs_client import CHANGED, GONE, MISSING, GCSClient, status_
 from refart.sources.gcs_listing import content_id_of
 from refart.sources.pinned import CHUNK_BYTES, Answer, Broken, Get, NotThat, Which, attempts, named
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+)\Z")
+_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})\Z")
 
 
 def wanted(entry: Entry) -> list[tuple[Which, Held]]:
@@ -76,7 +76,7 @@ def _chunks(response: requests.Response) -> Generator[bytes]:
     with response:
         try:
             yield from response.raw.stream(CHUNK_BYTES, decode_content=False)
-        except (HTTPError, OSError) as error:
+        except (HTTPError, OSError, ValueError) as error:
             raise Broken(f"broke off ({type(error).__name__})") from error
 
 

@@ -94,5 +94,5 @@ def _chunks(response: Response) -> Generator[bytes]:
     with closing(response):
         try:
             yield from response.raw.stream(CHUNK_BYTES, decode_content=False)
-        except (HTTPError, OSError) as error:
+        except (HTTPError, OSError, ValueError) as error:
             raise Broken(f"broke off ({type(error).__name__})") from None

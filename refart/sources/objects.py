@@ -6,10 +6,11 @@ and `data.csv` as well.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -27,6 +28,16 @@ class Row(NamedTuple):
     content_id: str
     pin: str | None
     """None where the content id is itself the ETag to ask for."""
+
+
+def size_of(said: object) -> int:
+    """The size of an object, as a server says it. Raises `ValueError` for what is none."""
+    if not _SIZE.match(str(said)):
+        raise ValueError(f"{str(said)[:40]!r} is no size")
+    return int(str(said))
+
+
+_SIZE: Final = re.compile(r"[0-9]{1,18}\Z")
 
 
 @dataclass(frozen=True, slots=True)

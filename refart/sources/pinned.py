@@ -285,7 +285,7 @@ def lost(entry: Entry, current: Entry | None) -> RefartError:
             f"{named(entry)} is gone; {expected}: bring it back, or log a version without it"
         )
     return ReferenceChangedError(
-        f"{named(entry)} has changed; {expected}; found {current.content_id}, {_bytes(current.size)}:"
+        f"{named(entry)} has changed; {expected}; found {current.content_id[:200]}, {_bytes(current.size)}:"
         " bring the old bytes back, or log the new ones as a version"
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from refart.entries import Entry
-from refart.errors import InvalidInputError, NotFoundError, RefartError
+from refart.errors import InvalidInputError, NotFoundError, RefartError, SourceError
 from refart.sources import pinned, s3_checksums, s3_listing, s3_reading
 from refart.sources.base import Held
 from refart.sources.object_source import ObjectSource
@@ -93,7 +93,7 @@ class _Bucket:
                     with_versions = self.client.learnt()[self.name] = False
                     continue
                 raise
-            listed = s3_listing.parse(response["RawBody"], what)
+            listed = s3_listing.parse(response.get("RawBody", b""), what)
             yield listed
             if listed.following is None:
                 return
@@ -130,7 +130,10 @@ class _Bucket:
         found = response.get("VersionId", NULL_VERSION)
         if version not in (None, found):
             return None  # a server without versions, which did not look at the parameter
-        row = s3_listing.row_of(key, response["ContentLength"], response.get("ETag", ""), found)
+        try:
+            row = s3_listing.row_of(key, response.get("ContentLength"), response.get("ETag", ""), found)
+        except ValueError as error:
+            raise SourceError(f"{self.root}{key}: the server's answer is not that of S3: {error}") from error
         return row._replace(pin=f"version:{version}") if version is not None else row
 
     def by_hand(self, key: str) -> Row | None:

@@ -109,6 +109,12 @@ class S3Client:
             response: dict[str, Any] = getattr(client, xform_name(operation))(**{**extra, **parameters})
         except (ClientError, BotoCoreError) as error:
             raise translated(error, what) from error
+        except RefartError:
+            raise
+        except Exception as error:  # botocore stumbles over odd answers
+            raise SourceError(
+                f"{what}: the server's answer is not that of S3 ({type(error).__name__})"
+            ) from error
         return response
 
     def learnt(self) -> dict[str, bool]:

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from refart import checksums
 from refart.errors import SourceError
-from refart.sources.objects import Listed, Row
+from refart.sources.objects import Listed, Row, size_of
 
 NULL_VERSION: Final = "null"
 """The version id of writes made while versioning was off or suspended. It selects no write of its own: the
@@ -35,10 +35,10 @@ def content_id_of(etag: str) -> str:
     return checksums.from_etag(bare) if bare and '"' not in bare else checksums.NONE
 
 
-def row_of(key: str, size: int, etag: str, version_id: str | None) -> Row:
-    """An object as S3 describes it; `null` is no version id."""
+def row_of(key: str, size: object, etag: str, version_id: str | None) -> Row:
+    """An object as S3 describes it; `null` is no version id. Raises `ValueError` for what is no size."""
     pin = None if version_id in (None, NULL_VERSION) else f"version:{version_id}"
-    return Row(key, size, content_id_of(etag), pin)
+    return Row(key, size_of(size), content_id_of(etag), pin)
 
 
 def parse(body: bytes, what: str) -> Response:
@@ -88,7 +88,7 @@ def _listed(root: ElementTree.Element, *, raw_returns: bool) -> Response:
         key = key_of(texts["Key"])
         keys.append(key)
         if texts.get("IsLatest", "true") == "true":
-            rows.append(row_of(key, int(texts["Size"]), texts.get("ETag", ""), texts.get("VersionId")))
+            rows.append(row_of(key, texts["Size"], texts.get("ETag", ""), texts.get("VersionId")))
     following = None
     if head.get("IsTruncated") == "true":
         if token := head.get("NextContinuationToken"):

@@ -20,7 +20,7 @@ from refart.sources.pinned import CHUNK_BYTES, Answer, Broken, NotThat, Which, a
 from refart.sources.s3_client import CHANGED, GONE, MISSING, S3Client, code_of
 from refart.sources.s3_listing import NULL_VERSION, content_id_of
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+)\Z")
+_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})\Z")
 
 _DIRECTORY_BUCKET: Final = "--x-s3"
 """How the names of directory buckets end. (Amazon S3 user guide, "Directory bucket naming rules".)"""
@@ -118,7 +118,7 @@ def _chunks(body: Any, entry: Entry) -> Generator[bytes]:
             raise ChecksumError(
                 f"{named(entry)} arrived damaged: its stored checksum does not match"
             ) from error
-        except (BotoCoreError, HTTPError, OSError) as error:
+        except (BotoCoreError, HTTPError, OSError, ValueError) as error:
             raise Broken(f"broke off ({type(error).__name__})") from error
 
 
