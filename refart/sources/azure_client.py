@@ -32,7 +32,7 @@ from urllib3 import Retry
 
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
 from refart.sources.azure_uris import BLOB_HOST, Place
-from refart.sources.clients import MAX_CONNECTIONS, Renewed
+from refart.sources.clients import MAX_CONNECTIONS, Refused, Renewed, code_in
 
 T = TypeVar("T")
 
@@ -130,14 +130,6 @@ UNSUPPORTED: Final = frozenset(
     {"InvalidQueryParameterValue", "UnsupportedQueryParameter", "NotImplemented", "400", "501"}
 )
 """A listing of versions where there can be none, as in a hierarchical namespace."""
-
-
-class Refused(Exception):  # the cause of the errors raised here
-    """What Azure answered, as the code and the status. Its own errors may repeat signatures and are never chained."""
-
-    def __init__(self, code: str, status: int) -> None:
-        super().__init__(f"{code} ({status})")
-        self.code, self.status = code, status
 
 
 class AzureClient:
@@ -395,7 +387,7 @@ def translated(error: Exception, what: str) -> RefartError:
 def _answered(error: HttpResponseError, what: str) -> RefartError:
     status = error.status_code or 0
     said = getattr(error, "error_code", None)
-    code = str(getattr(said, "value", said) or status)[:80]
+    code = code_in(getattr(said, "value", said) or "") or str(status)
     kind, meaning = ERRORS.get(code) or ERRORS.get(str(status)) or (SourceError, "the server refused")
     message = f"{what}: {meaning} (the server answered {code})"
     refusal = (

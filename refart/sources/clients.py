@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -14,9 +14,21 @@ MAX_CONNECTIONS: Final = 256
 """Of connections kept open. They are made as threads need them, so this is no cost, only never too few."""
 
 _SECRET: Final = re.compile(
-    r"signature|credential|secret|token=|bearer|private_key|x-amz-|x-goog-|\bya29\.|\b(AKIA|ASIA)[A-Z0-9]{8}",
+    r"signature|credential|secret|token=|bearer|private_key|passw|passphrase|authorization|x-amz-|x-goog-"
+    r"|[?&]sig=|://[^/\s]*@|\bya29\.|\b(AKIA|ASIA)[A-Z0-9]{8}",
     re.IGNORECASE,
 )
+
+
+class Refused(Exception):  # never leaves the sources but as a cause
+    """What a server answered, as its code and the status: the cause of the error that is raised for it.
+
+    The clients' own errors may repeat credentials and signatures, and so are never chained.
+    """
+
+    def __init__(self, code: str, status: int) -> None:
+        super().__init__(f"{code} ({status})")
+        self.code, self.status = code, status
 
 
 class Renewed(Generic[T]):
@@ -41,6 +53,27 @@ class Renewed(Generic[T]):
             if self._made is None or self._made[0] != here:
                 self._made = (here, self._make())
             return self._made[1]
+
+
+def code_in(said: object) -> str:
+    """What a server calls an error, where it is a word that a table could have; else `""`."""
+    return str(said) if _CODE.match(str(said)) else ""
+
+
+_CODE: Final = re.compile(r"[A-Za-z0-9_.]{1,80}\Z")
+
+
+def harmless_cause(error: Exception, secrets: Iterable[str] = ()) -> Exception | None:
+    """The error to chain another one to; None where it, or what it was raised from, might repeat something secret."""
+    secrets, seen = list(secrets), set[int]()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        text = str(link)
+        if _SECRET.search(text) or any(secret in text for secret in secrets):
+            return None
+        seen.add(id(link))
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def harmless(text: str) -> str:

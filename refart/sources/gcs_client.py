@@ -154,7 +154,7 @@ class GCSClient:
         except RefartError:
             raise
         except Exception as error:  # the clients stumble over odd answers
-            raise translated(error, what) from error
+            raise translated(error, what) from None  # clients repeat headers, and what servers repeat
         return response
 
     def get_json(
@@ -170,7 +170,7 @@ class GCSClient:
                 except requests.RequestException as error:
                     if left:
                         continue  # retries of the session end with the headers of an answer
-                    raise translated(error, what) from error
+                    raise translated(error, what) from None
                 except (ValueError, RecursionError):
                     break
             if not isinstance(answer, dict):

@@ -24,6 +24,7 @@ import fsspec
 from refart import names
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
 from refart.sources import generic_identity, generic_schemes
+from refart.sources.clients import harmless, harmless_cause
 from refart.sources.generic_places import Place
 
 Result = TypeVar("Result")
@@ -114,15 +115,19 @@ class Drivers:
         url = f"{_scheme(place.uri)}://{place.tail}" if place.tail else place.root
         try:
             with self._connecting:
-                fs, _ = fsspec.url_to_fs(url, skip_instance_cache=True, **self._options)
+                fs, _ = fsspec.url_to_fs(url, skip_instance_cache=True, **_as_given(self._options))
         except TypeError as error:
             raise InvalidInputError(
                 f"{place.uri}: the driver does not take the storage options, or they contradict the URI"
                 f"{self._said(error)}"
-            ) from error
+            ) from self.cause(error)
         except Exception as error:
-            raise self.translated(error, place.uri) from error
+            raise self.translated(error, place.uri) from self.cause(error)
         return fs
+
+    def cause(self, error: Exception) -> Exception | None:
+        """See `clients.harmless_cause`."""
+        return harmless_cause(error, self._secrets)
 
     def _key(self, place: Place) -> tuple[object, ...]:
         """Drivers are not fit for a forked child, and most are made for one server."""
@@ -158,9 +163,8 @@ class Drivers:
     def _said(self, error: Exception) -> str:
         """The first line of an error, bounded, and left out where it might repeat something secret."""
         text = next(iter(str(error).strip().splitlines()), "")
-        if not text or _SECRET.search(text) or any(secret in text for secret in self._secrets):
-            return ""
-        return f": {text[:200]}"
+        said = "" if any(secret in text for secret in self._secrets) else harmless(text)
+        return f": {said}" if said else ""
 
 
 class Lease:
@@ -192,7 +196,7 @@ class Lease:
             failed = self._drivers.translated(error, what or self._place.uri)
             self._is_broken = self._is_broken or isinstance(failed, SourceError)
             if not (was_idle and self._is_broken):
-                raise failed from error
+                raise failed from self._drivers.cause(error)
         self._drivers.forget(self._place)
         self._fs = self._drivers.make(self._place)
         self._is_broken = False
@@ -225,6 +229,14 @@ class Lease:
         return found
 
 
+def _as_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as drivers want them: `auth` of HTTP clients is a tuple, which neither TOML nor JSON has."""
+    return {
+        name: tuple(value) if name == "auth" and isinstance(value, list) else value
+        for name, value in options.items()
+    }
+
+
 def _scheme(uri: str) -> str:
     return names.uri_scheme(uri) or "file"
 
@@ -251,11 +263,6 @@ _PARAMIKO: Final = {
     "Socket is closed": "ConnectionError",
 }
 """What it says by a class that means anything → the class that means that."""
-
-_SECRET: Final = re.compile(
-    r"signature|credential|secret|token=|password|passphrase|authorization|x-amz-|[?&]sig=|://[^/\s]*@",
-    re.IGNORECASE,
-)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -13,6 +13,7 @@ from refart.config import Config
 from refart.errors import InvalidInputError, RefartError, SourceError
 from refart.sources import generic_schemes
 from refart.sources.base import Source
+from refart.sources.clients import harmless, harmless_cause
 
 if TYPE_CHECKING:
     from refart.receipts import Receipts
@@ -168,7 +169,7 @@ def _third_party_source(point: EntryPoint, options: dict[str, Any]) -> Source:
     except RefartError:
         raise
     except Exception as error:
-        raise _unusable(point, error) from error
+        raise _unusable(point, error) from harmless_cause(error)
     return source
 
 
@@ -177,7 +178,10 @@ def _plug_in(point: EntryPoint) -> str:
 
 
 def _unusable(point: EntryPoint, error: Exception) -> SourceError:
-    return SourceError(f"{_plug_in(point)} cannot be used: {type(error).__name__}: {error}")
+    said = harmless(str(error))
+    return SourceError(
+        f"{_plug_in(point)} cannot be used: {type(error).__name__}{': ' if said else ''}{said}"
+    )
 
 
 def _of_fsspec(scheme: str) -> str | None:

@@ -28,7 +28,7 @@ from botocore.exceptions import (
 )
 
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
-from refart.sources.clients import MAX_CONNECTIONS, Renewed, harmless
+from refart.sources.clients import MAX_CONNECTIONS, Refused, Renewed, code_in, harmless
 
 READ_OPTIONS: Final = frozenset(
     {"key", "secret", "token", "username", "password", "profile", "anon", "endpoint_url", "use_ssl"}
@@ -107,15 +107,13 @@ class S3Client:
             shape = client.meta.service_model.operation_model(operation).input_shape
             extra = {name: value for name, value in self._extra.items() if name in shape.members}
             response: dict[str, Any] = getattr(client, xform_name(operation))(**{**extra, **parameters})
-        except (ClientError, BotoCoreError) as error:
-            raise translated(error, what) from error
         except RefartError:
             raise
-        except Exception as error:  # botocore stumbles over odd answers
-            raise SourceError(
-                f"{what}: the server's answer is not that of S3 ({type(error).__name__})"
-            ) from error
-        return response
+        except Exception as error:  # botocore stumbles over odd answers, too
+            failure = translated(error, what)
+        else:
+            return response
+        raise failure  # here, where the error of botocore's is no part of the context any more
 
     def learnt(self) -> dict[str, bool]:
         """What a source learnt about buckets through this client; forgotten with it."""
@@ -145,9 +143,10 @@ def _make(options: Mapping[str, Any]) -> tuple[Any, dict[str, bool]]:
     try:
         client = session.create_client("s3", **{"config": Config(**settings), **arguments})
     except (BotoCoreError, TypeError, ValueError) as error:
+        said = harmless(str(error)) if isinstance(error, BotoCoreError) else ""
         raise InvalidInputError(
-            f"the storage options of s3:// are not usable: {harmless(str(error))}"
-        ) from error
+            f"the storage options of s3:// are not usable: {said or type(error).__name__}"
+        ) from None
     for listing in LISTINGS:
         client.meta.events.register(f"before-parse.s3.{listing}", _leave_unparsed)
     return client, {}
@@ -169,8 +168,7 @@ def _leave_unparsed(
 def code_of(error: RefartError) -> str:
     """What the server called the error: S3's code, the HTTP status where it sent none, `""` where it said
     nothing."""
-    cause = error.__cause__
-    return str(cause.response.get("Error", {}).get("Code", "")) if isinstance(cause, ClientError) else ""
+    return error.__cause__.code if isinstance(error.__cause__, Refused) else ""
 
 
 def translated(error: Exception, what: str) -> RefartError:
@@ -188,16 +186,19 @@ def translated(error: Exception, what: str) -> RefartError:
         return SourceError(f"{what}: the server's certificate was not accepted ({name})")
     if isinstance(error, (ConnectionError, HTTPClientError, IncompleteReadError)):
         return SourceError(f"{what}: the server cannot be reached or hung up ({name})", transient=True)
-    return InvalidInputError(f"{what}: {harmless(str(error)) or name}")
+    if isinstance(error, BotoCoreError):
+        return InvalidInputError(f"{what}: {harmless(str(error)) or name}")
+    return SourceError(f"{what}: the server's answer is not that of S3 ({name})")
 
 
 def _answered(error: ClientError, what: str) -> RefartError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
+    code = code_in(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     kind, meaning = ERRORS.get(code) or ERRORS.get(str(status)) or (SourceError, "the server refused")
     said = harmless(error.response.get("Error", {}).get("Message") or "")
     answer = f"{error.operation_name} was answered {code or status}{': ' if said else ''}{said}"
     message = f"{what}: {meaning} ({answer})"
-    if kind is SourceError:
-        return SourceError(message, transient=code in TRANSIENT or status in TRANSIENT_STATUS)
-    return kind(message)
+    is_transient = code in TRANSIENT or status in TRANSIENT_STATUS
+    refusal = SourceError(message, transient=is_transient) if kind is SourceError else kind(message)
+    refusal.__cause__ = Refused(code, status)
+    return refusal

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import gc
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any
@@ -31,38 +29,7 @@ from refart.sources.base import Source
 from refart.sources.gcs import GCSSource
 from refart.sources.http import HTTPSource
 from refart.sources.s3 import S3Source
-
-
-class OneAnswer:
-    """A server that sends the same bytes to whoever asks for anything, and hangs up."""
-
-    def __init__(self) -> None:
-        self.answer = b""
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve, name="one answer")
-        self._thread.start()
-
-    def _serve(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                self._reply(self._socket.accept()[0])
-
-    def _reply(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            connection.settimeout(10)
-            request = b""
-            while b"\r\n\r\n" not in request:
-                if not (more := connection.recv(1 << 16)):
-                    return
-                request += more
-            head = self.answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-            connection.sendall(head if request.startswith(b"HEAD ") else self.answer)
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join()
+from tests.sources.one_answer import OneAnswer
 
 
 @pytest.fixture(scope="module")

@@ -151,6 +151,16 @@ def test_links_of_a_chain_have_the_options_of_their_own_prefix() -> None:
     assert made.call_args == call("memory://lake/", skip_instance_cache=True, global_store=True)
 
 
+def test_a_driver_gets_its_password_as_it_wants_it() -> None:
+    """HTTP clients want a tuple, which neither TOML nor JSON can write."""
+    config = Config(storage_options={"memory://": {"auth": ["me", "pw"], "other": ["a", "b"]}})
+    with patch("fsspec.url_to_fs", side_effect=OSError("reached")) as made, pytest.raises(SourceError):
+        Sources(config).for_uri("memory://lake/k").stat("memory://lake/k")
+    assert made.call_args == call(
+        "memory://lake/", skip_instance_cache=True, auth=("me", "pw"), other=["a", "b"]
+    )
+
+
 # -- fsspec's configuration --------------------------------------------------------------------------------------
 
 
