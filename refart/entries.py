@@ -111,7 +111,9 @@ def check_page(page: Page, origin: str) -> Page:
     )
     _reject(page, wrong, origin, "pin", "is not kind:value")
     wrong = pc.or_(pc.greater(pc.binary_length(uri), names.MAX_URI_BYTES), pc.equal(pc.binary_length(uri), 0))
-    _reject(page, wrong, origin, "uri", f"is empty or longer than {names.MAX_URI_BYTES:,} bytes")
+    wrong = pc.or_(wrong, pc.match_substring(uri, "\x00"))
+    why = f"is empty, holds a NUL character or is longer than {names.MAX_URI_BYTES:,} bytes"
+    _reject(page, wrong, origin, "uri", why)
     managed = pc.and_(pc.is_null(uri), pc.invert(pc.starts_with(content_id, "sha256:")))
     _reject(page, managed, origin, "content_id", "must be a sha256 where there is no URI")
     return page

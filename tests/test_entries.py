@@ -41,8 +41,9 @@ def test_an_empty_page_passes() -> None:
         ({"pin": "version"}, "pin 'version' of 'a' is not kind:value"),
         ({"pin": "version:\n"}, "is not kind:value"),
         ({"pin": "version:" + "x" * 2048}, "is not kind:value"),
-        ({"uri": ""}, "is empty or longer"),
-        ({"uri": "s3://" + "x" * 8192}, "is empty or longer"),
+        ({"uri": ""}, "is empty, holds"),
+        ({"uri": "s3://" + "x" * 8192}, "or is longer than 8,192 bytes"),
+        ({"uri": "s3://b/a\0"}, "holds a NUL character"),
         ({"uri": None}, "must be a sha256 where there is no URI"),
     ],
 )
