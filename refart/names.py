@@ -385,7 +385,7 @@ def parse_version_uri(uri: str, default_project: str) -> tuple[VersionRef, str |
 
     The first colon is the one before the version, since no name has one. Without a version there can be no path.
     """
-    text = uri.removeprefix("refart://")
+    text = uri[len("refart://") :]
     name, colon, rest = text.partition(":")
     selector, slash, path = rest.partition("/")
     ref = parse_version_ref(f"{name}{colon}{selector}".rstrip("/"), default_project)

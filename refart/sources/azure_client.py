@@ -7,6 +7,7 @@ serve many threads.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -89,6 +90,9 @@ TIMEOUTS_S: Final = {"connection_timeout": 20, "read_timeout": 60}  # the client
 RETRIES = 3
 BACKOFF_S = 1
 """Before the first retry; then about 3 and 5 seconds. The client's own 15 and more would soon be minutes."""
+
+# azure-identity tells every way it tried in a warning, which without a handler would go to standard error.
+logging.getLogger("azure").addHandler(logging.NullHandler())
 
 ErrorKind = type[NotFoundError] | type[PermissionDeniedError] | type[InvalidInputError] | type[SourceError]
 

@@ -56,7 +56,7 @@ def split(uri: str) -> tuple[Place, str]:
         return _of_url(uri, authority, path)
     container, at, host = authority.rpartition("@")
     account = _account(host)
-    root = f"{scheme}://{authority}/"
+    root = f"{scheme.lower()}://{authority}/"
     if at and account is None:
         raise InvalidInputError(
             f"{uri}: an account is written container@account{DFS_HOST}; set account_host in storage_options for other"

@@ -125,4 +125,4 @@ def split(uri: str) -> tuple[str, str, str]:
         raise InvalidInputError(f"{uri} names no bucket: write gs://bucket/key")
     if not _BUCKET.match(bucket):
         raise InvalidInputError(f"{uri}: {bucket!r} is not the name of a bucket of GCS")
-    return f"{scheme}://{bucket}/", bucket, key
+    return f"{scheme.lower()}://{bucket}/", bucket, key

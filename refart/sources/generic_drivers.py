@@ -123,6 +123,7 @@ class Drivers:
             ) from self.cause(error)
         except Exception as error:
             raise self.translated(error, place.uri) from self.cause(error)
+        _limit_silence(fs)
         return fs
 
     def cause(self, error: Exception) -> Exception | None:
@@ -227,6 +228,16 @@ class Lease:
                 f"{self._place.uri}: the archive was replaced while it was read", transient=True
             )
         return found
+
+
+SILENCE_S: Final = 60.0
+"""How long an SFTP server may keep silent before it counts as gone; paramiko would wait for ever."""
+
+
+def _limit_silence(fs: Any) -> None:
+    channel_of = getattr(getattr(fs, "ftp", None), "get_channel", None)
+    if channel_of is not None:
+        channel_of().settimeout(SILENCE_S)
 
 
 def _as_given(options: Mapping[str, Any]) -> dict[str, Any]:

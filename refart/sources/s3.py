@@ -166,4 +166,4 @@ def split(uri: str) -> tuple[str, str, str]:
     bucket, _, key = rest.partition("/")
     if not bucket:
         raise InvalidInputError(f"{uri} names no bucket: write s3://bucket/key")
-    return f"{scheme}://{bucket}/", bucket, key
+    return f"{scheme.lower()}://{bucket}/", bucket, key

@@ -39,7 +39,9 @@ def plain(artifact: Artifact, prefix: str = "") -> list[Entry]:
     return [Entry(path, e.size, e.content_id, e.uri, e.pin) for path, e in rows]
 
 
-@pytest.mark.parametrize("uri", ["refart://photos", "refart://photos:v0", "refart://default/photos:latest"])
+@pytest.mark.parametrize(
+    "uri", ["refart://photos", "REFART://photos:v0", "refart://photos:v0", "refart://default/photos:latest"]
+)
 def test_a_whole_version(refart_workspace: Workspace, photos: Artifact, uri: str) -> None:
     """Where entries point, how they are pinned and what is known of their bytes is what it was."""
     draft = Artifact("copy", "dataset")

@@ -18,6 +18,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.local import LocalFileSystem
 
+from refart.entries import Entry
 from refart.errors import (
     InvalidInputError,
     NotFoundError,
@@ -27,6 +28,7 @@ from refart.errors import (
     ReferenceMissingError,
     SourceError,
 )
+from refart.sources import generic_drivers
 from refart.sources.generic import GenericSource
 from refart.sources.generic_drivers import Drivers
 from tests.processes import reserved_ports
@@ -258,6 +260,18 @@ def test_an_archive_needs_a_place(tmp_path: Path) -> None:
         InvalidInputError, match="zip://data does not say where the archive lies: write zip://"
     ):
         GenericSource({}).stat("zip://data")
+
+
+def test_an_sftp_server_that_falls_silent_is_not_waited_for(
+    source: GenericSource, folder: SFTPFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe answers when somebody writes to it, which nobody does."""
+    os.mkfifo(folder.folder / "pipe")
+    monkeypatch.setattr(generic_drivers, "SILENCE_S", 0.2)
+    entry = Entry("pipe", None, "none", f"{folder.uri}/pipe")
+    with pytest.raises(SourceError, match="the server cannot be reached, or hung up") as caught:
+        read(source, entry)
+    assert caught.value.transient
 
 
 # -- errors ------------------------------------------------------------------------------------------------------

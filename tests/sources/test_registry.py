@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint
 from types import ModuleType
@@ -16,7 +17,7 @@ from fsspec.registry import _registry
 
 from refart.config import Config
 from refart.errors import InvalidInputError, SourceError
-from refart.sources import registry
+from refart.sources import azure_uris, gcs, registry, s3
 from refart.sources.registry import Sources
 
 
@@ -159,6 +160,12 @@ def test_a_driver_gets_its_password_as_it_wants_it() -> None:
     assert made.call_args == call(
         "memory://lake/", skip_instance_cache=True, auth=("me", "pw"), other=["a", "b"]
     )
+
+
+@pytest.mark.parametrize("split", [s3.split, gcs.split, lambda uri: [azure_uris.split(uri)[0].root]])
+def test_a_scheme_is_recorded_in_lower_case(split: Callable[[str], Sequence[str]]) -> None:
+    """`S3://b/k` and `s3://b/k` are one object, and so one entry."""
+    assert split("S3://bucket/k")[0] == "s3://bucket/"
 
 
 # -- fsspec's configuration --------------------------------------------------------------------------------------
