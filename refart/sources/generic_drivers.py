@@ -10,6 +10,7 @@ Listings that a driver remembers, and archives that were replaced since they wer
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import tarfile
@@ -115,7 +116,9 @@ class Drivers:
         url = f"{_scheme(place.uri)}://{place.tail}" if place.tail else place.root
         try:
             with self._connecting:
-                fs, _ = fsspec.url_to_fs(url, skip_instance_cache=True, **_as_given(self._options))
+                fs, _ = fsspec.url_to_fs(
+                    url, skip_instance_cache=True, **_as_given(_scheme(place.uri), self._options)
+                )
         except TypeError as error:
             raise InvalidInputError(
                 f"{place.uri}: the driver does not take the storage options, or they contradict the URI"
@@ -240,12 +243,37 @@ def _limit_silence(fs: Any) -> None:
         channel_of().settimeout(SILENCE_S)
 
 
-def _as_given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as drivers want them: `auth` of HTTP clients is a tuple, which neither TOML nor JSON has."""
-    return {
-        name: tuple(value) if name == "auth" and isinstance(value, list) else value
+def _as_given(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a scheme, and of what stands below, as drivers want them."""
+    given = {
+        name: _as_given(name, value) if name in _WEB and isinstance(value, Mapping) else value
         for name, value in options.items()
     }
+    if scheme in _WEB:
+        return _on_the_web(given)
+    if isinstance(given.get("auth"), list):  # for clients that want a tuple, which neither TOML nor JSON has
+        given["auth"] = tuple(given["auth"])
+    return given
+
+
+_WEB: Final = ("http", "https")
+
+
+def _on_the_web(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an archive's web address for aiohttp, which takes along every header but `Authorization` where a
+    redirect leads to another host: redirects are not followed where another header may be secret."""
+    given, client = dict(options), options.get("client_kwargs")
+    if isinstance(auth := given.get("auth"), list | tuple):
+        del given["auth"]
+        basic = base64.b64encode(":".join(map(str, auth)).encode()).decode()
+        given["headers"] = {**given.get("headers", {}), "Authorization": f"Basic {basic}"}
+    for headers in (given.get("headers"), client.get("headers") if isinstance(client, Mapping) else None):
+        if isinstance(headers, Mapping) and any(name.lower() not in _MAY_TRAVEL for name in headers):
+            given["allow_redirects"] = False
+    return given
+
+
+_MAY_TRAVEL: Final = frozenset({"accept", "accept-language", "user-agent", "authorization"})
 
 
 def _scheme(uri: str) -> str:

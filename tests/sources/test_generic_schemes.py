@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from fsspec.implementations.cached import SimpleCacheFileSystem
 
 from refart.config import Config
 from refart.entries import Entry
-from refart.errors import InvalidInputError, SourceError
+from refart.errors import InvalidInputError, RefartError, SourceError
 from refart.sources.generic import GenericSource
 from refart.sources.registry import Sources
 from tests.sources.suite import listed, read
@@ -107,3 +108,33 @@ def test_every_driver_that_cannot_be_loaded_ends_in_an_error_of_ours() -> None:
             for uri in (f"{scheme}://127.0.0.1:9/a", f"zip://a::{scheme}://127.0.0.1:9/a"):
                 with pytest.raises((SourceError, InvalidInputError)):
                     read(Sources(Config()).for_uri(uri), Entry("a", 1, "none", uri))
+
+
+def _archive() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a", b"inside")
+    return file.getvalue()
+
+
+def test_what_is_configured_for_the_web_goes_to_no_host_that_an_archive_is_redirected_to() -> None:
+    with WebServer(_archive()) as good, WebServer(_archive()) as other:
+        place = good.url.replace("127.0.0.1", "localhost")
+        good.locations["/a.zip"] = f"{other.url}/a.zip"
+
+        def tried(options: dict[str, object]) -> bytes:
+            sources, uri = Sources(Config(storage_options={place: options})), f"zip://a::{place}/a.zip"
+            return read(sources.for_uri(uri), Entry("a", 6, "none", uri))
+
+        assert tried({"headers": {"Authorization": "Bearer hunter2"}}) == b"inside"
+        assert tried({"auth": ["me", "hunter2"]}) == b"inside"
+        assert not any("Authorization" in seen.headers for seen in other.seen)
+        other.seen.clear()
+        for secret in (
+            {"headers": {"X-Key": "hunter2"}},
+            {"client_kwargs": {"headers": {"X-Key": "hunter2"}}},
+        ):
+            with pytest.raises(RefartError):
+                tried(secret)
+        assert not other.seen
+        assert good.seen[-1].headers["X-Key"] == "hunter2"
