@@ -14,4 +14,5 @@ pytest_plugins = ["refart.testing", "tests.postgres", "tests.servers", "tests.pl
 
 # No test depends on speed: a loaded machine must not fail an example.
 settings.register_profile("refart", deadline=None)
+settings.register_profile("few", deadline=None, max_examples=10)  # for runs that look at lines, not at values
 settings.load_profile("refart")

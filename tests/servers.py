@@ -202,8 +202,8 @@ class GCSBucket:
         return str(response.json()["generation"])
 
     def delete(self, key: str) -> None:
-        """Delete an object; on a versioned bucket it becomes noncurrent. (No single generation: fake-gcs-server takes the
-        current one instead.)"""
+        """Delete an object; on a versioned bucket it becomes noncurrent. (No single generation: fake-gcs-server
+        takes the current one instead.)"""
         self.session.delete(f"{self.url}/storage/v1/b/{self.name}/o/{quote(key, safe='')}").raise_for_status()
 
 

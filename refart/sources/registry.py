@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import threading
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Final
 
@@ -70,6 +71,11 @@ class Sources:
         self._lock = threading.Lock()
         self._made: dict[tuple[str, str], Source] = {}
 
+    @cached_property
+    def _third_party(self) -> dict[str, EntryPoint]:
+        """Looked up once: it reads the metadata of every installed package."""
+        return _third_party()
+
     def for_uri(self, uri: str) -> Source:
         """The source that reads `uri`; a plain path is one of the file system. From any thread.
 
@@ -80,7 +86,7 @@ class Sources:
         """
         names.check_uri(uri)
         scheme = _serving(uri)
-        target = BUILT_IN.get(scheme) or _third_party().get(scheme) or _of_fsspec(scheme)
+        target = BUILT_IN.get(scheme) or self._third_party.get(scheme) or _of_fsspec(scheme)
         if target is None:
             raise InvalidInputError(_unknown(scheme))
         if target is GENERIC:
