@@ -103,7 +103,7 @@ class HTTPClient:
                     request,
                     timeout=self._timeout_s,
                     allow_redirects=True,
-                    **session.merge_environment_settings(request.url, {}, True, session.verify, None),
+                    **session.merge_environment_settings(request.url or "", {}, True, session.verify, None),
                 )
             except (RequestException, HTTPError, OSError, ValueError) as error:
                 # Not as its cause: what clients say may name the URL that a redirect led to.
