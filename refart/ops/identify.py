@@ -16,6 +16,7 @@ from refart.local import local_side
 from refart.ops.stream import stream
 from refart.parallel import map_bounded, thread_pool
 from refart.sources.base import ChecksumSource, Identify
+from refart.sources.objects import pin_without_content_id
 
 Checksum: TypeAlias = bool | Literal["sha256", "stored", "stat"]
 """True: what a listing tells. `sha256`: of the bytes, read once. `stored`: what the server keeps, one request each.
@@ -107,13 +108,13 @@ def strengthened(local: Local, entry: Entry, checksum: Checksum, on_bytes: Calla
     if entry.content_id.startswith("sha256:"):
         return entry
     uri = entry.uri or ""
+    if names.uri_scheme(uri) in (None, "file"):
+        content_id, size = local.receipts.hash_file(uri.removeprefix("file://"))
+        return Entry(entry.path, size, content_id, entry.uri)
     source = local.sources.for_uri(uri)
     if checksum == "stored":
         found = source.checksum(entry) if isinstance(source, ChecksumSource) else None
         return entry if found is None or not _is_stronger(found, entry.content_id) else _with(entry, found)
-    if names.uri_scheme(uri) in (None, "file"):
-        content_id, size = local.receipts.hash_file(uri.removeprefix("file://"))
-        return Entry(entry.path, size, content_id, entry.uri)
     with stream(local, None, entry) as chunks:
         for chunk in chunks:
             on_bytes(len(chunk))
@@ -129,11 +130,7 @@ def _is_stronger(found: str, than: str) -> bool:
 
 def _with(entry: Entry, content_id: str, size: int | None = None) -> Entry:
     """The entry with another content id. The ETag it stood for stays as a pin, where nothing else pins the object."""
-    size = entry.size if size is None else size
-    pin = entry.pin
-    if pin is None:
-        # Only in S3 is an MD5 the ETag as well.
-        is_etag = entry.content_id.startswith("etag:") or names.uri_scheme(entry.uri or "") in ("s3", "s3a")
-        etag = checksums.etag_of(entry.content_id) if is_etag else None
-        pin = None if etag is None else f"etag:{etag}"
-    return Entry(entry.path, size, content_id, entry.uri, pin)
+    # Only in S3 is an MD5 the ETag as well.
+    is_etag = entry.content_id.startswith("etag:") or names.uri_scheme(entry.uri or "") in ("s3", "s3a")
+    pin = pin_without_content_id(entry.content_id, entry.pin) if is_etag else entry.pin
+    return Entry(entry.path, entry.size if size is None else size, content_id, entry.uri, pin)

@@ -56,7 +56,7 @@ def test_sha256_of_local_files_by_any_executor(
     for number in range(70):  # more than travels at once
         (folder / f"{number:02d}").write_bytes(b"%d" % number)
     expected = {f"{number:02d}": (content_id(b"%d" % number), None) for number in range(70)}
-    for checksum in (True, "sha256"):
+    for checksum in (True, "sha256", "stored"):
         assert entries(folder, checksum=checksum, executor=executor) == expected
 
 
