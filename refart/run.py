@@ -116,6 +116,8 @@ class Run(RunRecord):
             self._request(artifact, None, None), distributed_id=self._distributed(distributed_id)
         )
         ops_parts.put_part(self._context, artifact._editable(), request)
+        for version in request.inputs:  # the run that finishes does not know what the parts were made of
+            self._context.catalog.record_use(self.id, version, request.at)
         return artifact
 
     def finish_artifact(

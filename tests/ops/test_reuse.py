@@ -102,6 +102,19 @@ def test_nothing_is_copied_and_the_lineage_knows_where_it_came_from(
     assert (root / "docs/notes.txt").read_bytes() == b"managed"
 
 
+def test_a_part_of_a_version_that_several_build_records_its_inputs_too(
+    refart_workspace: Workspace, photos: Artifact
+) -> None:
+    draft = Artifact("together", "dataset")
+    draft.add_reference("refart://photos:v0/train")
+    with refart_workspace.init() as part:
+        part.upsert_artifact(draft, distributed_id="night")
+    with refart_workspace.init() as last:
+        version = last.finish_artifact(Artifact("together", "dataset"), distributed_id="night")
+    assert version.file_count == len(draft)
+    assert [used.qualified_name for used in part.used_artifacts()] == ["default/photos:v0"]
+
+
 def test_a_later_version_changes_nothing_here(refart_workspace: Workspace, photos: Artifact) -> None:
     draft = Artifact("derived", "dataset")
     draft.add_reference("refart://photos:latest")
