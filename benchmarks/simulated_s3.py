@@ -24,6 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http import HTTPStatus
@@ -32,6 +33,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from benchmarks.bucket import BUCKET, PAGE_KEYS, Answer, Bucket
+from benchmarks.floor import Connection
 from benchmarks.lake import LAYOUTS, render
 
 ROOT: Final = Path(__file__).parents[1]
@@ -150,6 +152,42 @@ def simulated_s3(**options: object) -> Iterator[dict[str, Any]]:
             server.kill()
 
 
+def stats(endpoint: str) -> dict[str, Any]:
+    """What a server counted so far."""
+    connection = Connection(endpoint)
+    told: dict[str, Any] = json.loads(bytes(connection.get("/_stats")))
+    connection.close()
+    return told
+
+
+def rate(pages: int = 4_000) -> None:
+    """Print how fast pages come, to a client that only drops them."""
+    print(f"{'listing':20}{'connections':>12}{'pages/s':>9}{'MB/s':>7}{'server CPU, ms a page':>23}")
+    with simulated_s3(objects=100_000, versions="on") as ready:
+        for operation, kind in (("ListObjectsV2", "list-type=2"), ("ListObjectVersions", "versions")):
+            target = f"/{BUCKET}?{kind}&encoding-type=url&prefix={ready['prefix']}"
+            for connections in (1, 2, 4, 32):
+                before, start_s = stats(ready["endpoint"]), time.perf_counter()
+                with ThreadPoolExecutor(connections) as pool:
+                    for _ in range(connections):
+                        pool.submit(_drop, ready["endpoint"], target, pages // connections)
+                wall_s, after = time.perf_counter() - start_s, stats(ready["endpoint"])
+                count = after["requests"][operation] - before["requests"].get(operation, 0)
+                megabytes = (after["bytes"] - before["bytes"]) / 1e6
+                cpu_ms = (after["cpu_s"] - before["cpu_s"]) * 1e3
+                print(
+                    f"{operation:20}{connections:12}{count / wall_s:9,.0f}{megabytes / wall_s:7,.0f}"
+                    f"{cpu_ms / count:23.3f}"
+                )
+
+
+def _drop(endpoint: str, target: str, pages: int) -> None:
+    connection = Connection(endpoint)
+    for _ in range(pages):
+        connection.get(target)
+    connection.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.simulated_s3", description=__doc__.split("\n")[0]
@@ -162,7 +200,11 @@ def main() -> None:
     parser.add_argument("--size-bytes", type=int, help="of every object; without it they cannot be read")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="added to every request")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--rate", action="store_true", help="measure the server itself, and end")
     options = parser.parse_args()
+    if options.rate:
+        rate()
+        return
     lake = render(
         options.objects,
         layout=options.layout,
