@@ -70,7 +70,7 @@ class Records:
     """Fragments of XML, one a key (or version), in the order of the keys. As a sequence: the keys."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # has no name, and ends with the process
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # has no name; `seal` closes it
         self._offsets = array("Q", [0])
 
     def extend(self, fragments: list[str]) -> None:
@@ -81,6 +81,7 @@ class Records:
         """Nothing is added any more; from now on they can be read."""
         self._file.flush()
         self._text = mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ)
+        self._file.close()  # the map has it
         self._view = memoryview(self._text)
 
     def __len__(self) -> int:
@@ -150,7 +151,7 @@ def render(
     noise = random.Random(objects)
     shared = noise.randbytes(size_bytes - TAIL_BYTES) if size_bytes else b""
     shared_md5 = hashlib.md5(shared, usedforsecurity=False)
-    current, versions, total_bytes = Records(), Records(), 0
+    current, versions, total_bytes = Records(), Records() if versioned else None, 0
 
     def facts(key: str, number: int, age: int) -> str:
         """What follows the key (and the version id) of an object."""
@@ -186,17 +187,18 @@ def render(
             else:
                 known = facts(key, number, 0)
                 contents.append(f"<Contents><Key>{key}</Key>{known}</Contents>")
-                if versioned:
+                if versions is not None:
                     histories.append(f"<Version>{head(key, latest=True)}{known}{_OWNER}</Version>")
             for age in range(1, max(noncurrent, is_deleted) + 1):
                 old = facts(key, number, age)
                 histories.append(f"<Version>{head(key, latest=False)}{old}{_OWNER}</Version>")
         current.extend(contents)
-        versions.extend(histories)
+        if versions is not None:
+            versions.extend(histories)
     current.seal()
-    if versioned:
+    if versions is not None:
         versions.seal()
-    return Lake(prefix, current, versions if versioned else None, total_bytes, shared)
+    return Lake(prefix, current, versions, total_bytes, shared)
 
 
 def _time(number: int, age: int) -> str:
