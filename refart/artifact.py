@@ -45,8 +45,9 @@ from refart.ops.patterns import Patterns
 from refart.ops.select import selection
 
 if TYPE_CHECKING:
+    from refart.catalog.base import Direction
     from refart.ops.download import Link
-    from refart.ops.lineage import Direction, LineageGraph
+    from refart.ops.lineage import LineageGraph
     from refart.ops.verify import VerifyReport
 
 _log = logging.getLogger("refart")

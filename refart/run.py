@@ -264,10 +264,10 @@ def new_draft(
 ) -> Artifact:
     """An empty draft to be logged in this workspace, of the type that its collection has."""
     if type is None:
-        known = context.catalog.collection(
+        known = context.catalog.collection_type(
             names.check_name(project, "project"), names.check_name(name, "artifact name")
         )
-        type = known.type if known is not None else DEFAULT_TYPE
+        type = known if known is not None else DEFAULT_TYPE
     artifact = Artifact(name, type, description, metadata)
     artifact._context, artifact._local = context, context.local
     return artifact

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 EdgeKind = Literal["input", "output"]
 RunState = Literal["running", "finished", "failed"]
+Direction = Literal["upstream", "downstream", "both"]
 
 
 class VersionKey(NamedTuple):
@@ -102,6 +103,17 @@ class EdgeRow:
     version: VersionKey
     kind: EdgeKind
     at: datetime
+
+
+class Lineage(NamedTuple):
+    """A part of the graph of runs and versions. Every run and version that an edge names is in it."""
+
+    versions: Sequence[VersionRow]
+    """In the order they were met: the one it was asked for comes first. Deleted ones are among them."""
+    runs: Sequence[RunRow]
+    """Oldest first."""
+    edges: Sequence[EdgeRow]
+    """Oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,15 +277,13 @@ class Catalog(Protocol):
     def version_rows(self, keys: Sequence[VersionKey]) -> list[VersionRow]:
         """The rows of these keys, deleted ones included, in the order given; unknown keys are left out."""
 
-    def links(self, keys: Sequence[VersionKey]) -> list[VersionKey]:
-        """The versions whose `source` is one of these, deleted ones included, oldest first."""
-
     def projects(self) -> list[str]: ...
 
     def collections(self, project: str | None = None, type: str | None = None) -> list[CollectionRow]:
         """Collections by project and name."""
 
-    def collection(self, project: str, name: str) -> CollectionRow | None: ...
+    def collection_type(self, project: str, name: str) -> str | None:
+        """The type of a collection, None where there is no such collection."""
 
     def run(self, run_id: str) -> RunRow:
         """One run. `NotFoundError` for an unknown id."""
@@ -292,6 +302,14 @@ class Catalog(Protocol):
         kind: EdgeKind | None = None,
     ) -> list[EdgeRow]:
         """Edges that touch any of the runs or versions given, oldest first; none where neither is given."""
+
+    def lineage(self, start: VersionKey, direction: Direction, depth: int | None) -> Lineage:
+        """The versions and runs that `start` came from (`upstream`), that came of it (`downstream`), or both.
+
+        `depth` counts steps from version to version through runs; None goes to the ends. A linked version is one with
+        its source: upstream the walk goes on through the source, downstream through the source and all its links.
+        Nothing where `start` is unknown.
+        """
 
     def parts(self, project: str, name: str, distributed_id: str) -> list[PartRow]: ...
 

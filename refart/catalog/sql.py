@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from refart.catalog import database, migrations, sql_read, sql_write
+from refart.catalog import database, migrations, sql_lineage, sql_read, sql_write
 from refart.catalog.base import (
     AuditRow,
     CollectionRow,
     Commit,
     Committed,
+    Direction,
     EdgeKind,
     EdgeRow,
+    Lineage,
     PartRow,
     Patch,
     RunRow,
@@ -108,18 +110,15 @@ class SqlCatalog:
     def version_rows(self, keys: Sequence[VersionKey]) -> list[VersionRow]:
         return self._database.read(lambda connection: sql_read.version_rows(connection, keys))
 
-    def links(self, keys: Sequence[VersionKey]) -> list[VersionKey]:
-        return self._database.read(lambda connection: sql_read.links(connection, keys))
-
     def projects(self) -> list[str]:
         return self._database.read(sql_read.projects)
 
     def collections(self, project: str | None = None, type: str | None = None) -> list[CollectionRow]:
         return self._database.read(lambda connection: sql_read.collections(connection, project, type))
 
-    def collection(self, project: str, name: str) -> CollectionRow | None:
-        found = self._database.read(lambda connection: sql_read.collections(connection, project, name=name))
-        return found[0] if found else None
+    def collection_type(self, project: str, name: str) -> str | None:
+        found = self._database.read(lambda connection: sql_read.collection(connection, project, name))
+        return None if found is None else found.type
 
     def run(self, run_id: str) -> RunRow:
         return self._database.read(lambda connection: sql_read.run(connection, run_id))
@@ -137,7 +136,12 @@ class SqlCatalog:
         versions: Sequence[VersionKey] | None = None,
         kind: EdgeKind | None = None,
     ) -> list[EdgeRow]:
-        return self._database.read(lambda connection: sql_read.edges(connection, run_ids, versions, kind))
+        return self._database.read(lambda connection: sql_lineage.edges(connection, run_ids, versions, kind))
+
+    def lineage(self, start: VersionKey, direction: Direction, depth: int | None) -> Lineage:
+        return self._database.read(
+            lambda connection: sql_lineage.lineage(connection, start, direction, depth)
+        )
 
     def parts(self, project: str, name: str, distributed_id: str) -> list[PartRow]:
         return self._database.read(

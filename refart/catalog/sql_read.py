@@ -1,7 +1,8 @@
 """Queries of a SQL catalog: each function takes a connection inside a transaction and returns plain rows.
 
 Aliases and tags of many versions come in one query each; lists of ids go in chunks, because SQLite before
-3.32 takes 999 variables a statement.
+3.32 takes 999 variables a statement. What every log needs is built once, at import: to build a statement takes
+SQLAlchemy longer than to run it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
+from sqlalchemy import BindParameter, Connection, Executable, Row, Select, and_, bindparam, func, or_, select
 
 from refart import names
 from refart.catalog import missing
@@ -19,8 +20,6 @@ from refart.catalog import tables as t
 from refart.catalog.base import (
     AuditRow,
     CollectionRow,
-    EdgeKind,
-    EdgeRow,
     ManifestInfo,
     PartRow,
     RunRow,
@@ -30,10 +29,13 @@ from refart.catalog.base import (
 )
 from refart.errors import InvalidInputError, NotFoundError
 
-_CHUNK: Final = 400
+CHUNK: Final = 400
 _MAX_NUMBER: Final = 2**63 - 1
 
 Item = TypeVar("Item")
+
+IDS: Final[BindParameter[Any]] = bindparam("ids", expanding=True)
+"""Of a statement about a chunk of ids."""
 
 _collections = t.collections.join(t.projects, t.collections.c.project_id == t.projects.c.id)
 _versions = t.versions.join(_collections, t.versions.c.collection_id == t.collections.c.id)
@@ -43,34 +45,46 @@ _key = (t.projects.c.name.label("project"), t.collections.c.name.label("name"), 
 # -- versions -------------------------------------------------------------------------------------
 
 
+_SELECT_VERSIONS: Final = select(*_key, t.collections.c.type, t.versions).select_from(_versions)
+
+
+def _with_alias(query: Select[Any], alias: Any) -> Select[Any]:
+    mine = and_(
+        t.aliases.c.version_id == t.versions.c.id, t.aliases.c.collection_id == t.versions.c.collection_id
+    )
+    return query.join(t.aliases, mine).where(t.aliases.c.alias == alias)
+
+
+_OF_COLLECTION: Final = (t.projects.c.name == bindparam("project"), t.collections.c.name == bindparam("name"))
+_VERSION_BY_NUMBER: Final = _SELECT_VERSIONS.where(
+    *_OF_COLLECTION, t.versions.c.number == bindparam("selector"), t.versions.c.deleted_at.is_(None)
+)
+_VERSION_BY_ALIAS: Final = _with_alias(_SELECT_VERSIONS.where(*_OF_COLLECTION), bindparam("selector"))
+
+
 def version(connection: Connection, project: str, name: str, selector: int | str) -> VersionRow:
     """A live version by number or alias; `NotFoundError` says what is unknown."""
-    query = _select_versions().where(t.projects.c.name == project, t.collections.c.name == name)
-    if isinstance(selector, str):
-        query = _with_alias(query, selector)
-    elif 0 <= selector <= _MAX_NUMBER:
-        query = query.where(t.versions.c.number == selector, t.versions.c.deleted_at.is_(None))
-    else:
-        raise missing.version(connection, project, name, selector)
-    found = _version_rows(connection, query)
-    if not found:
-        raise missing.version(connection, project, name, selector)
-    return found[0]
+    statement = _VERSION_BY_ALIAS if isinstance(selector, str) else _VERSION_BY_NUMBER
+    if isinstance(selector, str) or 0 <= selector <= _MAX_NUMBER:
+        named = {"project": project, "name": name, "selector": selector}
+        for row in _version_rows(connection, statement, named).values():
+            return row
+    raise missing.version(connection, project, name, selector)
 
 
 def versions(
     connection: Connection, where: VersionFilter, limit: int | None, before: VersionKey | None
 ) -> list[VersionRow]:
     """Versions that pass the filter, newest first."""
-    query = _select_versions()
+    query = _SELECT_VERSIONS
     # Ids are given under the lock of the collection: within one collection they grow with the number,
     # whatever the clocks of the machines say.
     order = t.versions.c.id
     if where.project is not None and where.name is not None:
         # Looked up first: a planner that does not know which collection it is expects few versions, and sorts
         # all of them instead of reading the end of an index.
-        collection_id = _collection_id(connection, where.project, where.name)
-        query = query.where(t.versions.c.collection_id == collection_id)
+        found = collection(connection, where.project, where.name)
+        query = query.where(t.versions.c.collection_id == (None if found is None else found.id))
         order = t.versions.c.number
     elif where.project is not None:
         query = query.where(t.projects.c.name == where.project)
@@ -98,18 +112,39 @@ def versions(
         if last is None:
             raise NotFoundError(f"there is no {before} to go on after: begin again without it")
         query = query.where(order < (before.number if order is t.versions.c.number else last))
-    return _version_rows(connection, query.order_by(order.desc()).limit(limit))
+    return list(_version_rows(connection, query.order_by(order.desc()).limit(limit)).values())
 
 
 def version_rows(connection: Connection, keys: Sequence[VersionKey]) -> list[VersionRow]:
     """The rows of these keys in their order, deleted ones included; unknown keys are left out."""
-    ids = version_ids(connection, keys)
-    by_key: dict[VersionKey, VersionRow] = {}
-    for chunk in _chunks(ids.values()):
-        by_key.update(
-            (row.key, row) for row in _version_rows(connection, _select_versions().where(_id_in(chunk)))
-        )
-    return [by_key[key] for key in map(_as_key, keys) if key in by_key]
+    rows = version_rows_by_id(connection, version_ids(connection, keys).values())
+    by_key = {row.key: row for row in rows.values()}
+    return [by_key[key] for key in keys if key in by_key]
+
+
+_VERSIONS_BY_ID: Final = _SELECT_VERSIONS.where(t.versions.c.id.in_(IDS))
+
+
+def version_rows_by_id(connection: Connection, ids: Iterable[int]) -> dict[int, VersionRow]:
+    """The rows of these ids, in no order."""
+    found: dict[int, VersionRow] = {}
+    for chunk in chunks(ids):
+        found |= _version_rows(connection, _VERSIONS_BY_ID, {"ids": chunk})
+    return found
+
+
+_COLLECTIONS_BY_NAME: Final = (
+    select(t.projects.c.name, t.collections.c.name, t.collections.c.id)
+    .select_from(_collections)
+    .where(
+        t.projects.c.name.in_(bindparam("projects", expanding=True)),
+        t.collections.c.name.in_(bindparam("names", expanding=True)),
+    )
+)
+_IDS_BY_NUMBER: Final = select(t.versions.c.number, t.versions.c.id).where(
+    t.versions.c.collection_id == bindparam("collection_id"),
+    t.versions.c.number.in_(bindparam("numbers", expanding=True)),
+)
 
 
 def version_ids(connection: Connection, keys: Iterable[VersionKey]) -> dict[VersionKey, int]:
@@ -119,36 +154,15 @@ def version_ids(connection: Connection, keys: Iterable[VersionKey]) -> dict[Vers
         if 0 <= number <= _MAX_NUMBER:
             numbers[project, name].add(number)
     found: dict[VersionKey, int] = {}
-    for pairs in _chunks(numbers, _CHUNK // 2):
+    for pairs in chunks(numbers, CHUNK // 2):
         # Rectangles of projects and names hold a few pairs nobody asked for; they are dropped here.
-        query = select(t.projects.c.name, t.collections.c.name, t.collections.c.id).select_from(_collections)
-        query = query.where(
-            t.projects.c.name.in_({project for project, _ in pairs}),
-            t.collections.c.name.in_({name for _, name in pairs}),
-        )
-        for project, name, collection_id in connection.execute(query):
-            for chunk in _chunks(numbers.get((project, name), ()) if (project, name) in pairs else ()):
-                rows = connection.execute(
-                    select(t.versions.c.number, t.versions.c.id).where(
-                        t.versions.c.collection_id == collection_id, t.versions.c.number.in_(chunk)
-                    )
-                )
-                found.update((VersionKey(project, name, number), row_id) for number, row_id in rows)
+        wanted = {"projects": list({p for p, _ in pairs}), "names": list({n for _, n in pairs})}
+        for project, name, collection_id in connection.execute(_COLLECTIONS_BY_NAME, wanted):
+            for chunk in chunks(numbers.get((project, name), ()) if (project, name) in pairs else ()):
+                asked = {"collection_id": collection_id, "numbers": chunk}
+                for number, row_id in connection.execute(_IDS_BY_NUMBER, asked):
+                    found[VersionKey(project, name, number)] = row_id
     return found
-
-
-def links(connection: Connection, keys: Sequence[VersionKey]) -> list[VersionKey]:
-    """The versions whose source is one of these, oldest first."""
-    found: set[int] = set()
-    for chunk in _chunks(version_ids(connection, keys).values()):
-        query = select(t.versions.c.id).where(t.versions.c.source_id.in_(chunk))
-        found.update(connection.execute(query).scalars())
-    by_id = _keys(connection, found)
-    return [by_id[row_id] for row_id in sorted(by_id)]
-
-
-def version_by_id(connection: Connection, version_id: int) -> VersionRow:
-    return _version_rows(connection, _select_versions().where(t.versions.c.id == version_id))[0]
 
 
 def metadata_term(key: str, value: object) -> str:
@@ -180,31 +194,20 @@ def metadata_terms(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _select_versions() -> Select[Any]:
-    return select(*_key, t.collections.c.type, t.versions).select_from(_versions)
+_ALIASES: Final = select(t.aliases.c.version_id, t.aliases.c.alias).where(t.aliases.c.version_id.in_(IDS))
+_TAGS: Final = select(t.tags.c.version_id, t.tags.c.tag).where(t.tags.c.version_id.in_(IDS))
 
 
-def _with_alias(query: Select[Any], alias: str) -> Select[Any]:
-    mine = and_(
-        t.aliases.c.version_id == t.versions.c.id, t.aliases.c.collection_id == t.versions.c.collection_id
-    )
-    return query.join(t.aliases, mine).where(t.aliases.c.alias == alias)
-
-
-def _collection_id(connection: Connection, project: str, name: str) -> int | None:
-    query = select(t.collections.c.id).select_from(_collections)
-    query = query.where(t.projects.c.name == project, t.collections.c.name == name)
-    return connection.execute(query).scalar_one_or_none()
-
-
-def _version_rows(connection: Connection, query: Select[Any]) -> list[VersionRow]:
-    rows = connection.execute(query).all()
+def _version_rows(
+    connection: Connection, statement: Executable, parameters: Mapping[str, Any] | None = None
+) -> dict[int, VersionRow]:
+    """The rows of a statement made of `_SELECT_VERSIONS` by id, in its order."""
+    rows = connection.execute(statement, parameters).all()
     ids = [row.id for row in rows]
-    aliases = _words(connection, t.aliases.c.version_id, t.aliases.c.alias, ids)
-    tags = _words(connection, t.tags.c.version_id, t.tags.c.tag, ids)
-    sources = _keys(connection, {row.source_id for row in rows if row.source_id is not None})
-    return [
-        VersionRow(
+    aliases, tags = _words(connection, _ALIASES, ids), _words(connection, _TAGS, ids)
+    sources = keys_by_id(connection, {row.source_id for row in rows if row.source_id is not None})
+    return {
+        row.id: VersionRow(
             key=VersionKey(row.project, row.name, row.number),
             type=row.type,
             manifest=ManifestInfo(
@@ -227,35 +230,27 @@ def _version_rows(connection: Connection, query: Select[Any]) -> list[VersionRow
             deleted_at=row.deleted_at,
         )
         for row in rows
-    ]
+    }
 
 
-def _words(
-    connection: Connection, owner: ColumnElement[Any], word: ColumnElement[Any], ids: Sequence[int]
-) -> dict[int, list[str]]:
+def _words(connection: Connection, statement: Executable, ids: Sequence[int]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = defaultdict(list)
-    for chunk in _chunks(ids):
-        for version_id, value in connection.execute(select(owner, word).where(owner.in_(chunk))):
-            found[version_id].append(value)
+    for chunk in chunks(ids):
+        for version_id, word in connection.execute(statement, {"ids": chunk}):
+            found[version_id].append(word)
     return found
 
 
-def _keys(connection: Connection, ids: Iterable[int]) -> dict[int, VersionKey]:
+_KEYS: Final = select(t.versions.c.id, *_key).select_from(_versions).where(t.versions.c.id.in_(IDS))
+
+
+def keys_by_id(connection: Connection, ids: Iterable[int]) -> dict[int, VersionKey]:
+    """The names of the versions of these ids."""
     found: dict[int, VersionKey] = {}
-    for chunk in _chunks(ids):
-        for version_id, *key in connection.execute(
-            select(t.versions.c.id, *_key).select_from(_versions).where(_id_in(chunk))
-        ):
+    for chunk in chunks(ids):
+        for version_id, *key in connection.execute(_KEYS, {"ids": chunk}):
             found[version_id] = VersionKey(*key)
     return found
-
-
-def _id_in(chunk: Sequence[int]) -> ColumnElement[bool]:
-    return t.versions.c.id.in_(chunk)
-
-
-def _as_key(key: VersionKey) -> VersionKey:
-    return VersionKey(*key)
 
 
 # -- projects and collections ---------------------------------------------------------------------
@@ -265,8 +260,18 @@ def projects(connection: Connection) -> list[str]:
     return sorted(connection.execute(select(t.projects.c.name)).scalars())  # not by the server's collation
 
 
+_COLLECTION: Final[Select[Any]] = (
+    select(t.collections.c.id, t.collections.c.type).select_from(_collections).where(*_OF_COLLECTION)
+)
+
+
+def collection(connection: Connection, project: str, name: str) -> Row[Any] | None:
+    """`id` and `type` of a collection. Its versions are not counted: that grows with their number."""
+    return connection.execute(_COLLECTION, {"project": project, "name": name}).one_or_none()
+
+
 def collections(
-    connection: Connection, project: str | None = None, type: str | None = None, name: str | None = None
+    connection: Connection, project: str | None = None, type: str | None = None
 ) -> list[CollectionRow]:
     """Collections by project and name."""
     count = (
@@ -288,48 +293,42 @@ def collections(
         count.label("version_count"),
         latest.label("latest"),
     ).select_from(_collections)
-    for column, value in (
-        (t.projects.c.name, project),
-        (t.collections.c.type, type),
-        (t.collections.c.name, name),
-    ):
+    for column, value in ((t.projects.c.name, project), (t.collections.c.type, type)):
         if value is not None:
             query = query.where(column == value)
     rows = [CollectionRow(**row._mapping) for row in connection.execute(query)]
     return sorted(rows, key=lambda row: (row.project, row.name))
 
 
-# -- runs and edges -------------------------------------------------------------------------------
+# -- runs -----------------------------------------------------------------------------------------
+
+_SELECT_RUNS: Final = select(t.projects.c.name.label("project"), t.runs).select_from(
+    t.runs.join(t.projects, t.runs.c.project_id == t.projects.c.id)
+)
+_RUNS_BY_ID: Final = _SELECT_RUNS.where(t.runs.c.id.in_(IDS))
 
 
 def run(connection: Connection, run_id: str) -> RunRow:
-    row = connection.execute(_select_runs().where(t.runs.c.id == run_id)).one_or_none()
-    if row is None:
-        raise missing.run(run_id)
-    return _run_row(row)
+    for row in run_rows(connection, [run_id]):
+        return row
+    raise missing.run(run_id)
 
 
 def run_rows(connection: Connection, run_ids: Sequence[str]) -> list[RunRow]:
     """The rows of these runs in their order; unknown ids are left out."""
     found: dict[str, RunRow] = {}
-    for chunk in _chunks(dict.fromkeys(run_ids)):
-        rows = connection.execute(_select_runs().where(t.runs.c.id.in_(chunk)))
-        found.update((row.id, _run_row(row)) for row in rows)
+    for chunk in chunks(dict.fromkeys(run_ids)):
+        found.update((row.id, _run_row(row)) for row in connection.execute(_RUNS_BY_ID, {"ids": chunk}))
     return [found[run_id] for run_id in run_ids if run_id in found]
 
 
 def runs(connection: Connection, project: str | None, limit: int | None) -> list[RunRow]:
     """Runs, newest first."""
-    query = _select_runs()
+    query = _SELECT_RUNS
     if project is not None:
         query = query.where(t.projects.c.name == project)
     query = query.order_by(t.runs.c.created_at.desc(), t.runs.c.id.desc()).limit(limit)
     return [_run_row(row) for row in connection.execute(query)]
-
-
-def _select_runs() -> Select[Any]:
-    joined = t.runs.join(t.projects, t.runs.c.project_id == t.projects.c.id)
-    return select(t.projects.c.name.label("project"), t.runs).select_from(joined)
 
 
 def _run_row(row: Row[Any]) -> RunRow:
@@ -348,29 +347,6 @@ def _run_row(row: Row[Any]) -> RunRow:
         host=row.host,
         pid=row.pid,
     )
-
-
-def edges(
-    connection: Connection,
-    run_ids: Sequence[str] | None,
-    versions: Sequence[VersionKey] | None,
-    kind: EdgeKind | None,
-) -> list[EdgeRow]:
-    """Edges that touch any of the runs or versions, oldest first; none where neither is given."""
-    touching: list[ColumnElement[bool]] = [t.edges.c.run_id.in_(chunk) for chunk in _chunks(run_ids or ())]
-    ids = version_ids(connection, versions or ())
-    touching += [t.edges.c.version_id.in_(chunk) for chunk in _chunks(ids.values())]
-    found: dict[int, EdgeRow] = {}
-    for condition in touching:
-        query = select(t.edges.c.id, t.edges.c.run_id, t.edges.c.kind, t.edges.c.at, *_key).select_from(
-            t.edges.join(_versions, t.edges.c.version_id == t.versions.c.id)
-        )
-        query = query.where(condition if kind is None else and_(condition, t.edges.c.kind == kind))
-        for row in connection.execute(query):
-            found[row.id] = EdgeRow(
-                row.run_id, VersionKey(row.project, row.name, row.number), row.kind, row.at
-            )
-    return [edge for _, edge in sorted(found.items(), key=lambda item: (item[1].at, item[0]))]
 
 
 # -- parts, audit, settings -----------------------------------------------------------------------
@@ -415,7 +391,7 @@ def setting(connection: Connection, key: str) -> str | None:
     return connection.execute(select(t.settings.c.value).where(t.settings.c.key == key)).scalar_one_or_none()
 
 
-def _chunks(items: Iterable[Item], size: int = _CHUNK) -> Iterator[list[Item]]:
+def chunks(items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
     listed = list(items)
     for start in range(0, len(listed), size):
         yield listed[start : start + size]

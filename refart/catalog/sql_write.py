@@ -3,7 +3,7 @@
 Writers of one collection take turns: each locks the collection's row first (SQLite: the whole file, from
 BEGIN). Any function may be run again by a caller that does not know whether the first try landed. What is not
 the same a second time by nature carries a `request_id`; its audit row, once found *under the lock*, says that
-it landed.
+it landed. As in `sql_read`, what every log needs is built once, at import.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from functools import cache
+from importlib import import_module
+from typing import Any, Final
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select, update
 
 from refart import names
 from refart.catalog import missing, sql_read
@@ -28,11 +29,17 @@ Changes = dict[str, Any]
 
 # -- versions -------------------------------------------------------------------------------------
 
+_SAME_MANIFEST: Final = select(t.versions.c.id).where(
+    t.versions.c.collection_id == bindparam("collection_id"),
+    t.versions.c.manifest_digest == bindparam("manifest_digest"),
+    t.versions.c.deleted_at.is_(None),
+)
+
 
 def commit(connection: Connection, request: Commit, request_id: str) -> Committed:
     """Log a manifest; see `Catalog.commit`."""
     project_id = _project_id(connection, request.project)
-    collection_id = _lock_or_create_collection(connection, project_id, request)
+    collection = _lock_or_create_collection(connection, project_id, request)
     landed = _landed(connection, request_id)
     if landed is not None:
         action, number = landed
@@ -40,16 +47,11 @@ def commit(connection: Connection, request: Commit, request_id: str) -> Committe
         return Committed(row, created=action == "version.create")
     if request.run_id is not None:
         _check_run(connection, request.run_id)
-    version_id = connection.execute(
-        select(t.versions.c.id).where(
-            t.versions.c.collection_id == collection_id,
-            t.versions.c.manifest_digest == request.manifest.manifest_digest,
-            t.versions.c.deleted_at.is_(None),
-        )
-    ).scalar_one_or_none()
+    same = {"collection_id": collection.id, "manifest_digest": request.manifest.manifest_digest}
+    version_id = connection.execute(_SAME_MANIFEST, same).scalar_one_or_none()
     created = version_id is None
     if version_id is None:
-        version_id = _insert_version(connection, collection_id, request)
+        version_id = _insert_version(connection, collection, request)
         changes: Changes = {"manifest_digest": {"old": None, "new": request.manifest.manifest_digest}}
     else:
         changes = _set_fields(
@@ -62,7 +64,7 @@ def commit(connection: Connection, request: Commit, request_id: str) -> Committe
             },
         )
     changes |= _add_tags(connection, version_id, request.tags)
-    changes |= _move_aliases(connection, collection_id, version_id, (names.LATEST, *request.aliases))
+    changes |= _move_aliases(connection, collection.id, version_id, (names.LATEST, *request.aliases))
     if request.run_id is not None:
         _add_edges(connection, request.run_id, [version_id], "output", request.at)
         _add_edges(connection, request.run_id, _existing_ids(connection, request.inputs), "input", request.at)
@@ -74,7 +76,7 @@ def commit(connection: Connection, request: Commit, request_id: str) -> Committe
                 t.parts.c.distributed_id == request.distributed_id,
             )
         )
-    row = sql_read.version_by_id(connection, version_id)
+    row = sql_read.version_rows_by_id(connection, [version_id])[version_id]
     action = "version.create" if created else "version.log_again"
     _audit(connection, request_id, request.at, request.actor, action, row.key, changes)
     return Committed(row, created)
@@ -101,7 +103,7 @@ def update_version(connection: Connection, key: VersionKey, patch: Patch, reques
     changes |= _move_aliases(connection, collection_id, version_id, patch.add_aliases)
     if changes:
         _audit(connection, request_id, patch.at, patch.actor, "version.update", key, changes)
-    return sql_read.version_by_id(connection, version_id)
+    return sql_read.version_rows_by_id(connection, [version_id])[version_id]
 
 
 def delete_version(
@@ -138,19 +140,24 @@ def delete_version(
             moved = _move_aliases(connection, collection_id, newest, (names.LATEST,))
             changes[f"alias {names.LATEST}"]["new"] = moved[f"alias {names.LATEST}"]["new"]
     _audit(connection, request_id, at, actor, "version.delete", key, changes)
-    return sql_read.version_by_id(connection, version_id)
+    return sql_read.version_rows_by_id(connection, [version_id])[version_id]
 
 
-def _insert_version(connection: Connection, collection_id: int, request: Commit) -> int:
-    this_collection = t.collections.c.id == collection_id
-    number = connection.execute(select(t.collections.c.next_number).where(this_collection)).scalar_one()
+_TAKE_NUMBER: Final = (
+    update(t.collections)
+    .where(
+        t.collections.c.id == bindparam("collection_id"), t.collections.c.next_number == bindparam("number")
+    )
+    .values(next_number=t.collections.c.next_number + 1)
+)
+_INSERT_VERSION: Final = insert(t.versions)
+
+
+def _insert_version(connection: Connection, collection: Row[Any], request: Commit) -> int:
+    number = collection.next_number
     # The row is locked; compare-and-swap all the same, so that no setting of a server or a pooler between us
     # can ever make two versions of one number.
-    swapped = connection.execute(
-        update(t.collections)
-        .where(this_collection, t.collections.c.next_number == number)
-        .values(next_number=number + 1)
-    )
+    swapped = connection.execute(_TAKE_NUMBER, {"collection_id": collection.id, "number": number})
     if swapped.rowcount != 1:
         raise CatalogError(
             f"v{number} of {request.project}/{request.name} was taken meanwhile: log again", transient=True
@@ -158,25 +165,24 @@ def _insert_version(connection: Connection, collection_id: int, request: Commit)
     sources = _existing_ids(connection, [request.source] if request.source is not None else [])
     metadata = {} if request.metadata is None else request.metadata
     manifest = request.manifest
-    inserted = connection.execute(
-        insert(t.versions).values(
-            collection_id=collection_id,
-            number=number,
-            address=manifest.address,
-            content_digest=manifest.content_digest,
-            manifest_digest=manifest.manifest_digest,
-            entry_count=manifest.entry_count,
-            size_bytes=manifest.size_bytes,
-            referenced_bytes=manifest.referenced_bytes,
-            managed_bytes=manifest.managed_bytes,
-            description=request.description,
-            metadata=metadata,
-            ttl_s=request.ttl_s,
-            created_at=request.at,
-            created_by=request.run_id,
-            source_id=sources[0] if sources else None,
-        )
-    )
+    values = {
+        "collection_id": collection.id,
+        "number": number,
+        "address": manifest.address,
+        "content_digest": manifest.content_digest,
+        "manifest_digest": manifest.manifest_digest,
+        "entry_count": manifest.entry_count,
+        "size_bytes": manifest.size_bytes,
+        "referenced_bytes": manifest.referenced_bytes,
+        "managed_bytes": manifest.managed_bytes,
+        "description": request.description,
+        "metadata": metadata,
+        "ttl_s": request.ttl_s,
+        "created_at": request.at,
+        "created_by": request.run_id,
+        "source_id": sources[0] if sources else None,
+    }
+    inserted = connection.execute(_INSERT_VERSION, values)
     version_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]  # None only for many rows
     _insert_terms(connection, version_id, metadata)
     return version_id
@@ -206,6 +212,8 @@ def _insert_terms(connection: Connection, version_id: int, metadata: Mapping[str
 
 
 def _add_tags(connection: Connection, version_id: int, tags: Sequence[str]) -> Changes:
+    if not tags:
+        return {}
     present = (
         connection.execute(select(t.tags.c.tag).where(t.tags.c.version_id == version_id)).scalars().all()
     )
@@ -222,27 +230,34 @@ def _remove_tags(connection: Connection, version_id: int, row: VersionRow, tags:
     return {f"tag {tag}": {"old": True, "new": False} for tag in tags}
 
 
+_NUMBER: Final = select(t.versions.c.number).where(t.versions.c.id == bindparam("version_id"))
+_NUMBER_BY_ALIAS: Final = (
+    select(t.versions.c.number)
+    .join(t.aliases, t.aliases.c.version_id == t.versions.c.id)
+    .where(t.aliases.c.collection_id == bindparam("of_collection"), t.aliases.c.alias == bindparam("word"))
+)
+_INSERT_ALIAS: Final = insert(t.aliases)
+_MOVE_ALIAS: Final = update(t.aliases).where(
+    t.aliases.c.collection_id == bindparam("of_collection"), t.aliases.c.alias == bindparam("word")
+)
+
+
 def _move_aliases(
     connection: Connection, collection_id: int, version_id: int, aliases: Sequence[str]
 ) -> Changes:
     """Make each alias name this version, wherever it was before."""
-    number = connection.execute(select(t.versions.c.number).where(t.versions.c.id == version_id)).scalar_one()
+    number = connection.execute(_NUMBER, {"version_id": version_id}).scalar_one()
     changes: Changes = {}
     for alias in dict.fromkeys(aliases):
-        mine = (t.aliases.c.collection_id == collection_id, t.aliases.c.alias == alias)
-        old = connection.execute(
-            select(t.versions.c.number)
-            .join(t.aliases, t.aliases.c.version_id == t.versions.c.id)
-            .where(*mine)
-        ).scalar_one_or_none()
+        mine = {"of_collection": collection_id, "word": alias}
+        old = connection.execute(_NUMBER_BY_ALIAS, mine).scalar_one_or_none()
         if old == number:
             continue
         if old is None:
-            connection.execute(
-                insert(t.aliases).values(collection_id=collection_id, alias=alias, version_id=version_id)
-            )
+            row = {"collection_id": collection_id, "alias": alias, "version_id": version_id}
+            connection.execute(_INSERT_ALIAS, row)
         else:
-            connection.execute(update(t.aliases).where(*mine).values(version_id=version_id))
+            connection.execute(_MOVE_ALIAS, mine | {"version_id": version_id})
         changes[f"alias {alias}"] = {"old": old, "new": number}
     return changes
 
@@ -283,9 +298,14 @@ def save_run(connection: Connection, run: RunRow) -> None:
         "host": run.host,
         "pid": run.pid,
     }
-    statement = _insert(connection, t.runs).values(values)
-    replaced = {column: value for column, value in values.items() if column != "id"}
-    connection.execute(statement.on_conflict_do_update(index_elements=[t.runs.c.id], set_=replaced))
+    connection.execute(_save_run(connection.dialect.name), values)
+
+
+@cache
+def _save_run(dialect: str) -> Any:
+    statement = _insert(dialect, t.runs)
+    replaced = {column.name: statement.excluded[column.name] for column in t.runs.c if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=[t.runs.c.id], set_=replaced)
 
 
 def record_use(connection: Connection, run_id: str, key: VersionKey, at: datetime) -> None:
@@ -302,7 +322,9 @@ def add_part(connection: Connection, part: PartRow) -> None:
     if part.run_id is not None:
         _check_run(connection, part.run_id)
     others = {row.type for row in sql_read.parts(connection, part.project, part.name, part.distributed_id)}
-    others |= {row.type for row in sql_read.collections(connection, part.project, name=part.name)}
+    collection = sql_read.collection(connection, part.project, part.name)
+    if collection is not None:
+        others.add(collection.type)
     if others - {part.type}:
         raise _other_type(part.project, part.name, (others - {part.type}).pop(), part.type)
     values = {
@@ -326,20 +348,35 @@ def put_setting(connection: Connection, key: str, value: str) -> str:
 # -- shared steps ---------------------------------------------------------------------------------
 
 
+_PROJECT_ID: Final = select(t.projects.c.id).where(t.projects.c.name == bindparam("project"))
+
+
 def _project_id(connection: Connection, project: str) -> int:
     """The id of a project, which is created where it is missing."""
-    query = select(t.projects.c.id).where(t.projects.c.name == project)
-    found = connection.execute(query).scalar_one_or_none()
+    found = connection.execute(_PROJECT_ID, {"project": project}).scalar_one_or_none()
     if found is None:
         _insert_missing(connection, t.projects, [{"name": project}])
-        found = connection.execute(query).scalar_one()
+        found = connection.execute(_PROJECT_ID, {"project": project}).scalar_one()
     return int(found)
 
 
-def _lock_or_create_collection(connection: Connection, project_id: int, request: Commit) -> int:
-    mine = (t.collections.c.project_id == project_id, t.collections.c.name == request.name)
-    query = _locking(select(t.collections.c.id, t.collections.c.type).where(*mine))
-    row = connection.execute(query).one_or_none()
+def _locking(query: Any, of: Table | None = None) -> Any:
+    """FOR NO KEY UPDATE, which lets others insert rows that refer to the locked one. SQLite has locked
+    already."""
+    return query.with_for_update(key_share=True, of=of)
+
+
+_LOCK_COLLECTION: Final = _locking(
+    select(t.collections.c.id, t.collections.c.type, t.collections.c.next_number).where(
+        t.collections.c.project_id == bindparam("project_id"), t.collections.c.name == bindparam("name")
+    )
+)
+
+
+def _lock_or_create_collection(connection: Connection, project_id: int, request: Commit) -> Row[Any]:
+    """`id`, `type` and `next_number` of the collection."""
+    mine = {"project_id": project_id, "name": request.name}
+    row = connection.execute(_LOCK_COLLECTION, mine).one_or_none()
     if row is None:
         values = {
             "project_id": project_id,
@@ -349,10 +386,10 @@ def _lock_or_create_collection(connection: Connection, project_id: int, request:
             "created_at": request.at,
         }
         _insert_missing(connection, t.collections, [values])
-        row = connection.execute(query).one()
+        row = connection.execute(_LOCK_COLLECTION, mine).one()
     if row.type != request.type:
         raise _other_type(request.project, request.name, row.type, request.type)
-    return int(row.id)
+    return row
 
 
 def _lock_collection(connection: Connection, key: VersionKey) -> int:
@@ -369,18 +406,18 @@ def _lock_collection(connection: Connection, key: VersionKey) -> int:
     return int(row.id)
 
 
-def _locking(query: Any, of: Table | None = None) -> Any:
-    """FOR NO KEY UPDATE, which lets others insert rows that refer to the locked one. SQLite has locked
-    already."""
-    return query.with_for_update(key_share=True, of=of)
+_LANDED: Final = select(t.audit.c.action, t.audit.c.subject).where(
+    t.audit.c.request_id == bindparam("request_id")
+)
 
 
 def _landed(connection: Connection, request_id: str) -> tuple[str, int] | None:
     """Action and version number of a request whose transaction was committed; None where it was not."""
-    row = connection.execute(
-        select(t.audit.c.action, t.audit.c.subject).where(t.audit.c.request_id == request_id)
-    ).one_or_none()
+    row = connection.execute(_LANDED, {"request_id": request_id}).one_or_none()
     return None if row is None else (row.action, int(row.subject.rpartition(":v")[2]))
+
+
+_INSERT_AUDIT: Final = insert(t.audit)
 
 
 def _audit(
@@ -392,21 +429,23 @@ def _audit(
     key: VersionKey,
     changes: Changes,
 ) -> None:
-    connection.execute(
-        insert(t.audit).values(
-            request_id=request_id,
-            at=at,
-            project=key.project,
-            actor=actor,
-            action=action,
-            subject=str(key),
-            detail=changes,
-        )
-    )
+    values = {
+        "request_id": request_id,
+        "at": at,
+        "project": key.project,
+        "actor": actor,
+        "action": action,
+        "subject": str(key),
+        "detail": changes,
+    }
+    connection.execute(_INSERT_AUDIT, values)
+
+
+_RUN: Final = select(t.runs.c.id).where(t.runs.c.id == bindparam("run_id"))
 
 
 def _check_run(connection: Connection, run_id: str) -> None:
-    if connection.execute(select(func.count()).where(t.runs.c.id == run_id)).scalar_one() == 0:
+    if connection.execute(_RUN, {"run_id": run_id}).one_or_none() is None:
         raise missing.run(run_id)
 
 
@@ -429,14 +468,19 @@ def _add_edges(
     )
 
 
-def _insert(connection: Connection, table: Table) -> Any:
+def _insert(dialect: str, table: Table) -> Any:
     """An INSERT that knows ON CONFLICT, which both databases have and SQLAlchemy's common one has not."""
-    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+    return import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
+
+
+@cache
+def _insert_if_missing(dialect: str, table: Table) -> Any:
+    return _insert(dialect, table).on_conflict_do_nothing()
 
 
 def _insert_missing(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
     if rows:
-        connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
+        connection.execute(_insert_if_missing(connection.dialect.name, table), rows)
 
 
 def _other_type(project: str, name: str, found: str, wanted: str) -> ConflictError:

@@ -49,10 +49,10 @@ def log(context: Context, draft: Draft, request: Request) -> Committed:
     Raises `ConflictError` where the collection has another type, or where a file changed since it was added;
     `StoreError` and `CatalogError` where they fail. After an error every earlier version is as it was.
     """
-    known = context.catalog.collection(request.project, request.name)
-    if known is not None and known.type != request.type:
+    known = context.catalog.collection_type(request.project, request.name)
+    if known is not None and known != request.type:
         raise ConflictError(
-            f"{request.project}/{request.name} has the type {known.type!r}, not {request.type!r}: an artifact name has"
+            f"{request.project}/{request.name} has the type {known!r}, not {request.type!r}: an artifact name has"
             " one type in its project"
         )
     with TemporaryDirectory(prefix="refart-manifest-") as folder:

@@ -10,6 +10,7 @@ import pytest
 from refart.catalog.base import (
     Catalog,
     Commit,
+    Direction,
     ManifestInfo,
     PartRow,
     Patch,
@@ -324,16 +325,6 @@ class CatalogSuite:
         assert [wanted[0], wanted[1], wanted[3], wanted[6]] == [row.key for row in rows]
         assert rows[2].deleted_at == NOW
 
-    def test_links_lead_from_a_source_to_the_versions_that_stand_for_it(self, catalog: Catalog) -> None:
-        catalog.commit(request("a"))
-        catalog.commit(request("b"))
-        for name in ("best", "golden"):
-            catalog.commit(request("a", project="registry", name=name, source=key(0)))
-        linked = [key(0, "best", "registry"), key(0, "golden", "registry")]
-        catalog.delete(linked[1], delete_aliases=True, actor="ada", at=NOW)
-        assert linked == catalog.links([key(0), key(1), key(7)])
-        assert catalog.links([key(1)]) == catalog.links([]) == []
-
     def test_rows_of_runs_keep_the_order_and_leave_out_unknown_ones(self, catalog: Catalog) -> None:
         for run_id in ("r1", "r2"):
             catalog.save_run(run_row(run_id))
@@ -490,18 +481,21 @@ class CatalogSuite:
         found = [(row.project, row.name, row.version_count, row.latest) for row in catalog.collections()]
         assert found == [("audio", "Birds", 1, 0), ("audio", "ants", 1, 0), ("vision", "cats", 2, 1)]
         assert [row.name for row in catalog.collections("audio", "model")] == ["Birds"]
-        one = catalog.collection("vision", "cats")
-        assert one is not None
-        assert (one.type, one.created_at, one.version_count, one.latest) == ("dataset", NOW, 2, 1)
-        assert catalog.collection("vision", "Birds") is None
+        assert [(row.type, row.created_at) for row in catalog.collections("vision")] == [("dataset", NOW)]
         assert catalog.projects() == ["audio", "vision"]
 
     def test_a_collection_without_live_versions_has_no_latest(self, catalog: Catalog) -> None:
         catalog.commit(request())
         delete(catalog, 0)
-        row = catalog.collection("vision", "cats")
-        assert row is not None
+        (row,) = catalog.collections()
         assert (row.version_count, row.latest) == (0, None)
+
+    def test_a_collection_has_one_type(self, catalog: Catalog) -> None:
+        catalog.commit(request(type="model"))
+        delete(catalog, 0)
+        assert catalog.collection_type("vision", "cats") == "model"
+        assert catalog.collection_type("vision", "Cats") is None
+        assert catalog.collection_type("audio", "cats") is None
 
     # -- runs and edges --------------------------------------------------------------------------
 
@@ -557,6 +551,49 @@ class CatalogSuite:
         either = catalog.edges(run_ids=["r1"], versions=[key(0), key(1)], kind="output")
         assert [edge.version.number for edge in either] == [0, 1], "an edge found twice is listed once"
         assert [] == catalog.edges() == catalog.edges(run_ids=[], versions=[key(9)])
+
+    def test_lineage_goes_from_version_to_version_through_runs(self, catalog: Catalog) -> None:
+        """raw → made → used, and one run that only looks at what was made; the other version is nobody's."""
+        for minute, (run_id, uses, logs) in enumerate(
+            [("r1", None, "raw"), ("r2", "raw", "made"), ("r3", "made", "used"), ("r4", "made", None)]
+        ):
+            catalog.save_run(run_row(run_id, created_at=NOW + timedelta(minutes=minute)))
+            if uses is not None:
+                catalog.record_use(run_id, key(0, uses), NOW)
+            if logs is not None:
+                catalog.commit(request(logs, name=logs, run_id=run_id))
+        catalog.commit(request("raw again", name="raw"))
+
+        def met(direction: Direction, depth: int | None) -> tuple[list[str], list[str], int]:
+            found = catalog.lineage(key(0, "made"), direction, depth)
+            assert {edge.run_id for edge in found.edges} <= {run.id for run in found.runs}
+            assert {edge.version for edge in found.edges} <= {row.key for row in found.versions}
+            return [r.key.name for r in found.versions], [r.id for r in found.runs], len(found.edges)
+
+        assert met("upstream", None) == (["made", "raw"], ["r1", "r2"], 3)
+        assert met("upstream", 1) == (["made", "raw"], ["r2"], 2)
+        assert met("downstream", 1) == (["made", "used"], ["r3", "r4"], 3)
+        assert met("both", None) == (["made", "raw", "used"], ["r1", "r2", "r3", "r4"], 6)
+        assert met("both", 0) == (["made"], [], 0)
+
+    def test_lineage_takes_a_linked_version_and_its_source_for_one(self, catalog: Catalog) -> None:
+        catalog.commit(request("a"))
+        linked = [key(0, name, "registry") for name in ("best", "golden")]
+        for project, name, _ in linked:
+            catalog.commit(request("a", project=project, name=name, source=key(0)))
+        catalog.delete(linked[1], delete_aliases=True, actor="ada", at=NOW)
+
+        def met(start: VersionKey, direction: Direction) -> list[VersionKey]:
+            return [row.key for row in catalog.lineage(start, direction, None).versions]
+
+        assert met(linked[0], "upstream") == [linked[0], key(0)]
+        assert met(key(0), "upstream") == [key(0)]
+        assert met(key(0), "downstream") == [key(0), *linked]
+        assert met(linked[1], "downstream") == [linked[1], key(0), linked[0]]
+
+    def test_lineage_of_an_unknown_version_is_empty(self, catalog: Catalog) -> None:
+        catalog.commit(request())
+        assert catalog.lineage(key(7), "both", None) == ([], [], [])
 
     # -- parts, settings, audit ------------------------------------------------------------------
 

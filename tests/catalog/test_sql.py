@@ -13,7 +13,7 @@ from sqlalchemy import event
 from refart.catalog.base import VersionFilter
 from refart.catalog.sql import SqlCatalog, open_catalog
 from tests.catalog import workers
-from tests.catalog.suite import CatalogSuite, key, request, run_row
+from tests.catalog.suite import NOW, CatalogSuite, key, request, run_row
 
 Sixteen = Callable[..., list[Any]]
 
@@ -67,11 +67,8 @@ def test_many_threads_share_a_catalog(catalog: SqlCatalog) -> None:
     assert list(range(48)) == sorted(each.version.key.number for each in committed)
 
 
-@pytest.mark.parametrize("count", [2, 40])
-def test_listing_costs_the_same_statements_for_few_and_many_versions(catalog: SqlCatalog, count: int) -> None:
-    """One each for the collection, the versions, their aliases and their tags: none a version."""
-    for number in range(count):
-        catalog.commit(request(str(number), aliases=(f"a{number}",), tags=("t",)))
+def note_selects(catalog: SqlCatalog) -> list[str]:
+    """A list that grows by every SELECT from now on."""
     statements: list[str] = []
 
     @event.listens_for(catalog._database.engine, "before_cursor_execute")
@@ -79,5 +76,29 @@ def test_listing_costs_the_same_statements_for_few_and_many_versions(catalog: Sq
         if statement.startswith("SELECT"):
             statements.append(statement)
 
+    return statements
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_a_step_of_lineage_costs_the_same_statements_for_few_and_many_versions(
+    catalog: SqlCatalog, count: int
+) -> None:
+    """A step up and one down, then one for the versions, their aliases, their tags and the runs: none a version."""
+    catalog.save_run(run_row("r1"))
+    for number in range(count):
+        catalog.commit(request(str(number)))
+        catalog.record_use("r1", key(number), NOW)
+    catalog.commit(request(name="whole", run_id="r1"))
+    selects = note_selects(catalog)
+    assert 1 + count == len(catalog.lineage(key(0, "whole"), "both", 1).versions)
+    assert len(selects) == 13
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_listing_costs_the_same_statements_for_few_and_many_versions(catalog: SqlCatalog, count: int) -> None:
+    """One each for the collection, the versions, their aliases and their tags: none a version."""
+    for number in range(count):
+        catalog.commit(request(str(number), aliases=(f"a{number}",), tags=("t",)))
+    selects = note_selects(catalog)
     assert count == len(catalog.versions(VersionFilter(project="vision", name="cats")))
-    assert len(statements) == 4
+    assert len(selects) == 4

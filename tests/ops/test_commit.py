@@ -134,7 +134,7 @@ def test_a_failing_step_leaves_every_version_and_the_draft_as_they_were(
     with pytest.raises(StoreError, match=f"{step} failed"):
         commit.log(Recording(context, fails_at=step).context(), draft, REQUEST)
     assert versions(context) == []
-    assert context.catalog.collection("vision", "cats") is None
+    assert context.catalog.collection_type("vision", "cats") is None
     assert len(draft) == 3
     assert commit.log(context, draft, REQUEST).version.key.number == 0
 

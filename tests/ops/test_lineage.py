@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -11,9 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from refart.artifact import Artifact
-from refart.catalog.base import Catalog, VersionKey
 from refart.errors import InvalidInputError
-from refart.ops.lineage import LineageGraph, lineage
+from refart.ops.lineage import LineageGraph
 from refart.workspace import Workspace
 
 
@@ -143,35 +140,6 @@ def test_mistakes_are_told(diamond: dict[str, Artifact]) -> None:
         diamond["raw"].lineage("sideways")
     with pytest.raises(InvalidInputError, match="must not be negative"):
         diamond["raw"].lineage("both", -1)
-
-
-class Counting:
-    """A catalog that counts its reads."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog, self.calls = catalog, 0
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        self.calls += 1
-        return getattr(self._catalog, name)
-
-
-def test_a_step_costs_the_same_whatever_its_width(refart_workspace: Workspace, tmp_path: Path) -> None:
-    with refart_workspace.init() as active:
-        for number in range(12):
-            draft = refart_workspace.draft(f"part-{number}")
-            with draft.new_file("x") as file:
-                file.write(str(number))
-            active.use_artifact(draft)
-        draft = refart_workspace.draft("whole")
-        with draft.new_file("x") as file:
-            file.write("whole")
-        whole = active.log_artifact(draft)
-    catalog = Counting(refart_workspace._context.catalog)
-    graph = lineage(catalog, VersionKey("default", "whole", 0), "upstream")  # type: ignore[arg-type]
-    assert len(graph.versions) == 13
-    assert whole.logged_by().id == graph.runs[0].id
-    assert catalog.calls <= 8
 
 
 @given(st.lists(st.tuples(st.sets(st.integers(0, 5), max_size=3), st.integers(0, 5)), max_size=6))
