@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Collection
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import Connection, Select, func, select
 
 from refart.catalog import tables as t
 from refart.catalog.base import VersionKey
@@ -32,39 +32,42 @@ def version(connection: Connection, project: str, name: str, selector: int | str
     query = select(t.projects.c.id).where(t.projects.c.name == project)
     project_id = connection.execute(query).scalar_one_or_none()
     if project_id is None:
-        instead = _instead(project, _values(connection, t.projects.c.name), "the catalog")
+        instead = _instead(project, _values(connection, select(t.projects.c.name)), "the catalog")
         return NotFoundError(f"there is no project {project!r}: {instead}")
     in_project = t.collections.c.project_id == project_id
     query = select(t.collections.c.id).where(in_project, t.collections.c.name == name)
     collection_id = connection.execute(query).scalar_one_or_none()
     if collection_id is None:
-        existing = _values(connection, t.collections.c.name, in_project)
+        existing = _values(connection, select(t.collections.c.name).where(in_project))
         instead = _instead(name, existing, f"project {project!r}")
         return NotFoundError(f"project {project!r} has no artifact {name!r}: {instead}")
     if isinstance(selector, str):
-        existing = _values(connection, t.aliases.c.alias, t.aliases.c.collection_id == collection_id)
+        aliases = select(t.aliases.c.alias).where(t.aliases.c.collection_id == collection_id)
+        existing = _values(connection, aliases)
         instead = _instead(selector, existing, "it") if existing else "all its versions were deleted"
         return NotFoundError(f"{project}/{name} has no alias {selector!r}: {instead}")
     return _number(connection, collection_id, VersionKey(project, name, selector))
 
 
 def _number(connection: Connection, collection_id: int, key: VersionKey) -> NotFoundError:
-    query = select(t.versions.c.number, t.versions.c.deleted_at)
-    rows = connection.execute(query.where(t.versions.c.collection_id == collection_id))
-    numbers = {row.number: row.deleted_at for row in rows}
-    live = sorted((number for number, deleted_at in numbers.items() if deleted_at is None), reverse=True)
+    here = t.versions.c.collection_id == collection_id
+    live = select(t.versions.c.number).where(here, t.versions.c.deleted_at.is_(None))
+    newest = _values(connection, live.order_by(t.versions.c.number.desc()).limit(_SHOWN))
     instead = "all its versions were deleted"
-    if live:
-        shown = ", ".join(f"v{number}" for number in live[:_SHOWN])
-        instead = f"there are {shown}{_more(len(live))}" if len(live) > 1 else f"there is {shown}"
-    deleted_at = numbers.get(key.number)
-    if deleted_at is not None:
-        return NotFoundError(f"{key} was deleted on {deleted_at:%Y-%m-%d}: {instead}")
+    if newest:
+        count = connection.execute(select(func.count()).select_from(live.subquery())).scalar_one()
+        shown = ", ".join(f"v{number}" for number in newest)
+        instead = f"there are {shown}{_more(count)}" if count > 1 else f"there is {shown}"
+    if key.number.bit_length() < 64:  # what a database can compare a number with
+        query = select(t.versions.c.deleted_at).where(here, t.versions.c.number == key.number)
+        deleted_at = connection.execute(query).scalar_one_or_none()
+        if deleted_at is not None:
+            return NotFoundError(f"{key} was deleted on {deleted_at:%Y-%m-%d}: {instead}")
     return NotFoundError(f"there is no {key}: {instead}")
 
 
-def _values(connection: Connection, column: ColumnElement[str], *where: ColumnElement[Any]) -> list[str]:
-    return list(connection.execute(select(column).where(*where)).scalars())
+def _values(connection: Connection, query: Select[Any]) -> list[Any]:
+    return list(connection.execute(query).scalars())
 
 
 def _instead(wanted: str, existing: Collection[str], owner: str) -> str:

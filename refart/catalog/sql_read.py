@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import BindParameter, Connection, Executable, Row, Select, and_, bindparam, func, or_, select
+from sqlalchemy import BindParameter, Connection, Executable, Row, Select, and_, bindparam, func, select
 
 from refart import names
 from refart.catalog import missing
@@ -377,12 +377,18 @@ def audit(connection: Connection, project: str | None, subject: str | None, limi
     """Audit rows, newest first."""
     columns = [column for column in t.audit.c if column.name not in ("id", "request_id")]
     query = select(*columns)
-    if project is not None:
-        query = query.where(t.audit.c.project == project)
-    if subject is not None:
+    if subject is not None and project is not None and not subject.startswith(f"{project}/"):
+        return []
+    if subject is not None and ":" in subject:
+        query = query.where(t.audit.c.subject == subject)  # alone: few rows, in the order of their index
+    elif subject is not None:
         versions = f"{subject}:"  # no LIKE: SQLite's does not tell A from a
-        start = func.substr(t.audit.c.subject, 1, len(versions))
-        query = query.where(or_(t.audit.c.subject == subject, start == versions))
+        query = query.where(
+            t.audit.c.project == subject.partition("/")[0],
+            func.substr(t.audit.c.subject, 1, len(versions)) == versions,
+        )
+    elif project is not None:
+        query = query.where(t.audit.c.project == project)
     query = query.order_by(t.audit.c.id.desc()).limit(limit)
     return [AuditRow(**row._mapping) for row in connection.execute(query)]
 
