@@ -55,11 +55,11 @@ class Server:
     def serve_forever(self) -> None:
         while True:
             connection, _ = self._socket.accept()
+            self._connections += 1
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(ConnectionError):
-            self._connections += 1
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             received = b""
             while True:
@@ -160,10 +160,10 @@ def stats(endpoint: str) -> dict[str, Any]:
     return told
 
 
-def rate(pages: int = 4_000) -> None:
+def rate(objects: int = 100_000, pages: int = 4_000) -> None:
     """Print how fast pages come, to a client that only drops them."""
     print(f"{'listing':20}{'connections':>12}{'pages/s':>9}{'MB/s':>7}{'server CPU, ms a page':>23}")
-    with simulated_s3(objects=100_000, versions="on") as ready:
+    with simulated_s3(objects=objects, versions="on") as ready:
         for operation, kind in (("ListObjectsV2", "list-type=2"), ("ListObjectVersions", "versions")):
             target = f"/{BUCKET}?{kind}&encoding-type=url&prefix={ready['prefix']}"
             for connections in (1, 2, 4, 32):

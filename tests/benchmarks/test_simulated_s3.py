@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from benchmarks import floor
 from benchmarks.lake import LAYOUTS, render
-from benchmarks.simulated_s3 import simulated_s3
+from benchmarks.simulated_s3 import rate, simulated_s3
 
 OBJECTS, NONCURRENT, DELETED, SIZE_BYTES = 234, 2, 12, 1_000
 PLAIN_OBJECTS = 1_234
@@ -244,3 +244,10 @@ def test_a_lake_is_the_same_every_time():
     one, other = (render(50, versioned=True, noncurrent=1, deleted=3) for _ in range(2))
     assert bytes(one.versions.slice(0, 106)) == bytes(other.versions.slice(0, 106))
     assert len(one.versions) == 50 * 2 + 3 * 2
+
+
+def test_the_rate_of_the_server_is_told(capsys):
+    rate(objects=1_000, pages=64)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 2 * 4  # both listings over 1, 2, 4 and 32 connections
+    assert all(line.startswith("ListObject") for line in lines[1:])
