@@ -43,28 +43,37 @@ class Database:
         if self.sqlite_path is not None:
             self.engine = _sqlite_engine(url, deadline_s)
             # One view for the several statements of a read, also beside a writer.
-            self._reader = self.engine.execution_options(refart_begin="BEGIN")
+            self._reader = self.engine.execution_options(refart_begin=("BEGIN",))
+            # FULL is one fsync a transaction. NORMAL could lose the last commits in a power failure, and with them
+            # a version number that was already told to someone and would be given again.
             # IMMEDIATE takes the write lock at once: a reader that becomes a writer could only fail.
-            self._writer = self.engine.execution_options(refart_begin="BEGIN IMMEDIATE")
+            self._writer, self._hasty = (
+                self.engine.execution_options(refart_begin=(f"PRAGMA synchronous={each}", "BEGIN IMMEDIATE"))
+                for each in ("FULL", "NORMAL")
+            )
         else:
             self.engine = _postgres_engine(url, deadline_s)
             self._reader = self.engine.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
             # Not the server's default, whatever that is: after waiting for a lock, commits must be visible.
-            self._writer = self.engine.execution_options(isolation_level="READ COMMITTED")
+            self._writer = self._hasty = self.engine.execution_options(isolation_level="READ COMMITTED")
         _open.add(self)
         # Dropped without close(), it must not leave open connections to the garbage collector.
         weakref.finalize(self, self.engine.dispose)
 
     def read(self, work: Work[Result]) -> Result:
         """Run `work` in a transaction that sees one state of the database."""
-        return self._run(work, writing=False)
+        return self._run(work, self._reader)
 
-    def write(self, work: Work[Result]) -> Result:
+    def write(self, work: Work[Result], *, durable: bool = True) -> Result:
         """Run `work` in a transaction and commit it. `work` may be run several times, and may have landed
-        before."""
-        return self._run(work, writing=True)
+        before.
+
+        With `durable`, a power failure afterwards takes nothing of it back. Without, nobody waits for the disk:
+        it is there for all to read, and the next durable write takes it to the disk along with itself.
+        """
+        return self._run(work, self._writer if durable else self._hasty, writing=True, durable=durable)
 
     def probe(self) -> None:
         """Connect once, without waiting: a wrong address should not take a minute to say so."""
@@ -79,15 +88,18 @@ class Database:
     def _explain(self, error: Exception) -> RefartError:
         return faults.explain(error, self.shown, self.sqlite_path)
 
-    def _run(self, work: Work[Result], *, writing: bool) -> Result:
-        engine = self._writer if writing else self._reader
+    def _run(
+        self, work: Work[Result], engine: Engine, *, writing: bool = False, durable: bool = True
+    ) -> Result:
         give_up_s = time.monotonic() + self._deadline_s
         attempt = 0
         while True:
             try:
                 with engine.begin() as connection:
                     if writing and self.sqlite_path is None:
-                        _limit_lock_wait(connection, give_up_s - time.monotonic())
+                        milliseconds = max(1, int((give_up_s - time.monotonic()) * 1000))
+                        begin = _BEGIN_POSTGRES if durable else _BEGIN_HASTY_POSTGRES
+                        connection.execute(begin, {"limit": f"{milliseconds}ms"})
                     return work(connection)
             except (SQLAlchemyError, UnicodeEncodeError, OverflowError, CatalogError) as error:
                 fault = error if isinstance(error, CatalogError) else self._explain(error)
@@ -191,14 +203,12 @@ def _sqlite_engine(url: URL, deadline_s: float) -> Engine:
         (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
             raise sqlite3.OperationalError(f"the file system offers no write-ahead log (got {mode})")
-        # One fsync a transaction. NORMAL could lose the last commits in a power failure, and with them a
-        # version number that was already told to someone and would be given again.
-        connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("refart_begin", "BEGIN"))
+        for statement in connection.get_execution_options().get("refart_begin", ("BEGIN",)):
+            connection.exec_driver_sql(statement)
 
     return engine
 
@@ -225,8 +235,7 @@ def _postgres_engine(url: URL, deadline_s: float) -> Engine:
         ) from error
 
 
-def _limit_lock_wait(connection: Connection, wait_s: float) -> None:
-    milliseconds = max(1, int(wait_s * 1000))
-    connection.execute(
-        text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": f"{milliseconds}ms"}
-    )
+_BEGIN_POSTGRES: Final = text("SELECT set_config('lock_timeout', :limit, true)")
+_BEGIN_HASTY_POSTGRES: Final = text(
+    "SELECT set_config('lock_timeout', :limit, true), set_config('synchronous_commit', 'off', true)"
+)

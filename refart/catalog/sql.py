@@ -83,7 +83,9 @@ class SqlCatalog:
         )
 
     def save_run(self, run: RunRow) -> None:
-        self._database.write(lambda connection: sql_write.save_run(connection, run))
+        # That a run began, nobody relies on before it logs or ends: so its beginning waits for no disk.
+        durable = run.state != "running"
+        self._database.write(lambda connection: sql_write.save_run(connection, run), durable=durable)
 
     def record_use(self, run_id: str, key: VersionKey, at: datetime) -> None:
         self._database.write(lambda connection: sql_write.record_use(connection, run_id, key, at))

@@ -14,10 +14,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import event, make_url
+from sqlalchemy import Connection, event, make_url
 
 from refart.catalog import database, proc
 from refart.catalog.base import VersionFilter
+from refart.catalog.database import Database
 from refart.catalog.sql import SqlCatalog, open_catalog
 from refart.errors import (
     CatalogError,
@@ -28,7 +29,7 @@ from refart.errors import (
     PermissionDeniedError,
     RefartError,
 )
-from tests.catalog.suite import key, patch, request, run_row
+from tests.catalog.suite import NOW, key, patch, request, run_row
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,11 +137,48 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     assert [mounts] == list(tmp_path.iterdir())
 
 
-def test_the_file_is_written_ahead_and_synchronised_at_every_commit(sqlite_url: str) -> None:
+def test_the_file_is_written_ahead_and_keys_are_enforced(sqlite_url: str) -> None:
     with closing(open_catalog(sqlite_url)) as catalog, catalog._database.engine.connect() as connection:
-        pragmas = ("journal_mode", "synchronous", "foreign_keys")
+        pragmas = ("journal_mode", "foreign_keys")
         values = [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in pragmas]
-    assert values == ["wal", 2, 1]
+    assert values == ["wal", 1]
+
+
+def test_every_write_waits_for_the_disk_but_the_one_that_need_not(catalog_url: str) -> None:
+    """A connection that was hasty once is careful again."""
+    on_sqlite = catalog_url.startswith("sqlite")
+    query = "PRAGMA synchronous" if on_sqlite else "SHOW synchronous_commit"
+    careful, hasty = (2, 1) if on_sqlite else ("local", "off")
+
+    def how(connection: Connection) -> object:
+        return connection.exec_driver_sql(query).scalar_one()
+
+    url = make_url(catalog_url)
+    if not on_sqlite:  # the test server's own setting is "off"
+        url = url.update_query_dict({"options": "-c synchronous_commit=local"})
+    shown = url.render_as_string(hide_password=False)
+    with closing(database.connect(shown, create=True, deadline_s=10)) as opened:
+        found = [opened.write(how, durable=durable) for durable in (True, False, True)]
+    assert found == [careful, hasty, careful]
+
+
+def test_only_the_beginning_of_a_run_does_not_wait_for_the_disk(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[bool] = []
+    write = Database.write
+
+    def noted(opened: Database, work: Any, *, durable: bool = True) -> Any:
+        waits.append(durable)
+        return write(opened, work, durable=durable)
+
+    with closing(open_catalog(sqlite_url)) as catalog:
+        monkeypatch.setattr(Database, "write", noted)
+        catalog.save_run(run_row(state="running"))
+        catalog.commit(request(run_id="r1"))
+        catalog.record_use("r1", key(0), NOW)
+        catalog.save_run(run_row(state="finished"))
+    assert waits == [False, True, True, True]
 
 
 @contextmanager
