@@ -130,6 +130,32 @@ class TestFolder:
         with pytest.raises(PermissionDeniedError, match=r"cannot read blobs/.*Permission denied"):
             folder.open("blobs", key_of(b"x"))
 
+    def test_bytes_are_on_the_disk_before_their_name_and_all_names_before_it_returns(
+        self, folder: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        done: list[str] = []
+
+        def note(module: Any, name: str) -> None:
+            original = getattr(module, name)
+
+            def noted(first: Any, *others: Any) -> Any:
+                done.append(f"{name} {os.path.relpath(first, folder.url)}" if name == "sync_folder" else name)
+                return original(first, *others)
+
+            monkeypatch.setattr(module, name, noted)
+
+        for module, name in ((files, "sync"), (os, "link"), (files, "sync_folder")):
+            note(module, name)
+        put(folder, tmp_path / "f", b"bytes")
+        blobs = f"blobs/{key_of(b'bytes')[:2]}"
+        assert done[:2] == ["sync", "link"]
+        assert sorted(done[2:]) == ["sync_folder .", "sync_folder blobs", f"sync_folder {blobs}"]
+        (kept,) = (tmp_path / "store" / blobs).iterdir()
+        kept.unlink()
+        done.clear()
+        put(folder, tmp_path / "f", b"bytes")
+        assert done == ["sync", "link", f"sync_folder {blobs}"], "only what has a new name"
+
     @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP])
     def test_a_file_system_without_links(
         self, folder: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int

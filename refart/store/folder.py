@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,18 +62,20 @@ class FolderStore(Store):
         if stored is not None and (sha256 is None or stored == size):
             return False
         target = os.path.join(self._root, name)
+        folder = os.path.dirname(target)
         with self._failing("write", name):
-            _make_folder(self._temporary)
+            changed = [*_make_folder(self._temporary), *_make_folder(folder), folder]
             with files.temporary_file(self._temporary, mode=files.READ_ONLY) as temporary:
                 check_unchanged(source, files.copy_hashed(source, temporary), sha256)
                 files.sync(temporary)
-                _make_folder(os.path.dirname(target))
                 if stored is not None:
                     os.replace(temporary.name, target)
                     created = True
                 else:
                     created = _link(temporary.name, target)
-            files.sync_folder(os.path.dirname(target))
+            # Together, at the end: the first sync takes most file systems' whole journal to the disk.
+            for each in changed:
+                files.sync_folder(each)
         return created
 
     def _creates_exclusively(self) -> bool:
@@ -119,10 +121,15 @@ def _link(temporary: str, target: str) -> bool:
     return True
 
 
-def _make_folder(path: str) -> None:
-    if not os.path.isdir(path):
-        os.makedirs(path, exist_ok=True)
-        files.sync_folder(os.path.dirname(path))
+def _make_folder(path: str) -> list[str]:
+    """Make a folder and those above it where they are missing; returns the folders that have a new one to sync."""
+    if os.path.isdir(path):
+        return []
+    parent = os.path.dirname(path)
+    above = _make_folder(parent)
+    with suppress(FileExistsError):
+        os.mkdir(path)
+    return [*above, parent]
 
 
 def _listed(folder: str) -> list[os.DirEntry[str]]:
