@@ -9,14 +9,16 @@ import os
 import re
 import sqlite3
 import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from refart import files
 from refart.errors import InvalidInputError, RefartError
+from refart.files import StrPath
 from refart.localdb import LocalDb
 
 Link: TypeAlias = Literal["auto", "reflink", "hardlink", "copy"]
@@ -58,7 +60,50 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _NEVER: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV})
 """Errors by which a file system says that it cannot do this for any file: not tried again between the two."""
 
-_LEARN: Final = "INSERT OR REPLACE INTO seen VALUES (?, ?)"
+BATCH_ROWS: Final = 512
+BATCH_BYTES: Final = 1 << 26  # 64 MiB
+BATCH_S: Final = 1.0
+"""How much news of a `Cache.batch` the index waits for, at most."""
+
+_QUERY_ROWS: Final = 900
+"""Below the oldest limit of variables in SQLite, 999."""
+
+
+class _Staged(NamedTuple):
+    """Bytes that are in the folder of the cache, but not in their place yet."""
+
+    path: str
+    size: int
+    used_ns: int
+
+
+class _News:
+    """What the index is not told yet."""
+
+    def __init__(self) -> None:
+        self.learnt: dict[str, str] = {}
+        self.used: dict[str, int] = {}
+        self.staged: dict[str, _Staged] = {}
+        self._staged_bytes = 0
+        self._since_s = time.monotonic()
+
+    def stage(self, sha256: str, staged: _Staged) -> None:
+        """Raises `FileExistsError` where another thread was faster."""
+        if sha256 in self.staged:
+            raise FileExistsError(staged.path)
+        self.staged[sha256] = staged
+        self._staged_bytes += staged.size
+
+    def __len__(self) -> int:
+        return len(self.learnt) + len(self.used) + len(self.staged)
+
+    def is_enough(self, max_bytes: int) -> bool:
+        """Whether it should be written now: it is worth a transaction, takes much room, or others may wait for it."""
+        return (
+            len(self) >= BATCH_ROWS
+            or self._staged_bytes >= min(BATCH_BYTES, max_bytes // 8)
+            or time.monotonic() > self._since_s + BATCH_S
+        )
 
 
 class Cache:
@@ -78,23 +123,64 @@ class Cache:
         self._is_tidy = False
         self._impossible: set[tuple[Link, int, int]] = set()
         self._db = LocalDb(Path(folder, "cache.sqlite"), _SCHEMA)
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._batches = 0
+        self._news = _News()
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Write what happens inside, from any thread, to the index by a few transactions and not by one for each file.
+
+        What is placed can be had again at once by this object, by others a second later at most.
+        """
+        with self._own():
+            self._batches += 1
+        try:
+            yield
+        finally:
+            with self._own():
+                self._batches -= 1
+            self._write()
 
     def known(self, content_key: str) -> str | None:
         """The SHA-256 (hex) of bytes seen earlier under this key (`entries.hash_key`, `object_key`), still
         cached or not."""
-        if content_key.startswith("sha256:"):
-            return content_key.removeprefix("sha256:")
-        query = "SELECT sha256 FROM seen WHERE content_key = ?"
-        row = self._db.read(lambda connection: connection.execute(query, (content_key,)).fetchone(), None)
-        return row[0] if row is not None and _SHA256.fullmatch(row[0]) else None
+        return self.known_of([content_key]).get(content_key)
+
+    def known_of(self, content_keys: Iterable[str]) -> dict[str, str]:
+        """`known` of many keys by one look-up; those that are not known are left out."""
+        found: dict[str, str] = {}
+        wanted: list[str] = []
+        with self._own():
+            for key in content_keys:
+                if key.startswith("sha256:"):
+                    found[key] = key.removeprefix("sha256:")
+                elif (learnt := self._news.learnt.get(key)) is not None:
+                    found[key] = learnt
+                else:
+                    wanted.append(key)
+
+        def select(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+            rows: list[tuple[str, str]] = []
+            for start in range(0, len(wanted), _QUERY_ROWS):
+                keys = wanted[start : start + _QUERY_ROWS]
+                marks = ",".join("?" * len(keys))
+                query = f"SELECT content_key, sha256 FROM seen WHERE content_key IN ({marks})"
+                rows += connection.execute(query, keys).fetchall()
+            return rows
+
+        if wanted:
+            nothing: list[tuple[str, str]] = []
+            found.update(row for row in self._db.read(select, nothing) if _SHA256.fullmatch(row[1]))
+        return found
 
     def learn(self, content_key: str, sha256: str) -> None:
         """Remember the SHA-256 of verified bytes under a weaker key; it outlives the bytes."""
-        if not content_key.startswith("sha256:"):
-            row = (content_key, sha256)
-            self._db.write(lambda connection: connection.execute(_LEARN, row), None)
+        if not content_key.startswith("sha256:") and _SHA256.fullmatch(sha256):
+            self._tell(lambda news: news.learnt.update({content_key: sha256}))
 
-    def get(self, sha256: str, target: Path, link: Link = "auto") -> bool:
+    def get(self, sha256: str, target: StrPath, link: Link = "auto") -> bool:
         """Place cached bytes at `target` (whose folder exists), in place of a file there; False where it
         cannot.
 
@@ -102,9 +188,19 @@ class Cache:
         that has other bytes is removed.
         """
         cached = self._path(sha256)
-        if not self._max_bytes or not os.path.exists(cached):
+        if not self._max_bytes:
             return False
-        temporary = files.temporary_name(target.parent)
+        staged = self._news.staged.get(sha256)
+        if not (staged and self._give(staged.path, sha256, target, link)) and not self._give(
+            cached, sha256, target, link
+        ):
+            return False
+        now_ns = _now_ns()
+        self._tell(lambda news: news.used.update({sha256: now_ns}))
+        return True
+
+    def _give(self, cached: str, sha256: str, target: StrPath, link: Link) -> bool:
+        temporary = files.temporary_name(os.path.dirname(target))
         try:
             way = self._share(cached, temporary, link, sha256, trusted=False)
             if way is None:
@@ -113,47 +209,53 @@ class Cache:
                 os.chmod(temporary, files.READ_ONLY)
             else:
                 files.backdate(temporary)
-            size = os.stat(temporary).st_size
             os.replace(temporary, target)
+        except FileNotFoundError:
+            return False
         except _OtherBytes:
+            _unlink(temporary)
             self._remove(sha256)
             return False
         except (OSError, RefartError):
-            return False
-        finally:
             _unlink(temporary)
-        self._db.write(lambda connection: _record(connection, sha256, size), None)
+            return False
         return True
 
-    def place(self, temporary: Path, sha256: str, target: Path, link: Link = "auto") -> None:
+    def place(self, temporary: StrPath, sha256: str, target: StrPath, link: Link = "auto") -> None:
         """Give a verified temporary file its name `target`, in the same folder, and keep its bytes where they
         fit.
 
         Only the renaming can fail, with the `OSError` of the system.
         """
-        with suppress(OSError, RefartError, _OtherBytes):
-            self._add(os.fspath(temporary), sha256, link)
         files.backdate(temporary)
+        with suppress(OSError, RefartError, _OtherBytes):
+            self._stage(os.fspath(temporary), sha256, link)
         os.replace(temporary, target)
 
-    def _add(self, path: str, sha256: str, link: Link) -> None:
-        size = os.stat(path).st_size
-        cached = self._path(sha256)
-        if not self._max_bytes or size > self._max_bytes or os.path.exists(cached):
+    def _stage(self, path: str, sha256: str, link: Link) -> None:
+        """Bring bytes into the folder of the cache, for `_write` to give them their place."""
+        if not self._max_bytes or (size := os.stat(path).st_size) > self._max_bytes:
             return
-        os.makedirs(self._temporary, exist_ok=True)
+        if sha256 in self._news.staged or os.path.exists(self._path(sha256)):
+            return
         if not self._is_tidy:
+            os.makedirs(self._temporary, exist_ok=True)
             files.remove_left_over(self._temporary, time.time() - LEFT_OVER_S)
             self._is_tidy = True
-        os.makedirs(os.path.dirname(cached), exist_ok=True)
         temporary = files.temporary_name(self._temporary)
         try:
-            if self._share(path, temporary, link, sha256, trusted=True) is not None:
+            way = self._share(path, temporary, link, sha256, trusted=True)
+            if way is None:
+                return
+            if way != "hardlink":
                 files.backdate(temporary)
-                os.chmod(temporary, files.READ_ONLY)
-                self._db.write(lambda connection: self._keep(connection, temporary, sha256, size), None)
-        finally:
+            os.chmod(temporary, files.READ_ONLY)
+        except BaseException as error:
+            self._is_tidy = not isinstance(error, FileNotFoundError)  # somebody deleted the folder
             _unlink(temporary)
+            raise
+        staged = _Staged(temporary, size, _now_ns())
+        self._tell(lambda news: news.stage(sha256, staged))
 
     def _share(self, source: str, target: str, link: Link, sha256: str, *, trusted: bool) -> Link | None:
         """Make `target` hold the bytes of `source`; returns the way that worked, None where none of `link` did.
@@ -161,7 +263,7 @@ class Cache:
         The bytes are checked, unless they are `trusted` and not moved; raises `_OtherBytes` where they are
         others.
         """
-        devices = (os.stat(source).st_dev, os.stat(os.path.dirname(target)).st_dev)
+        devices = (os.stat(os.path.dirname(source)).st_dev, os.stat(os.path.dirname(target)).st_dev)
         for way in _WAYS[link]:
             if (way, *devices) in self._impossible:
                 continue
@@ -182,26 +284,77 @@ class Cache:
             return way
         return None
 
-    def _keep(self, connection: sqlite3.Connection, temporary: str, sha256: str, size: int) -> None:
-        """Name a new object, and make room for it. Files and rows change under one lock, so the bound
-        holds."""
-        if connection.execute("SELECT 1 FROM objects LIMIT 1").fetchone() is None:
+    def _own(self) -> threading.Lock:
+        """The lock of what follows. After a fork it is a new one: the news are the parent's to write."""
+        if self._pid != os.getpid():
+            self._pid, self._lock, self._batches, self._news = os.getpid(), threading.Lock(), 0, _News()
+        return self._lock
+
+    def _tell(self, note: Callable[[_News], None]) -> None:
+        with self._own():
+            note(self._news)
+            is_for_later = self._batches > 0 and not self._news.is_enough(self._max_bytes)
+        if not is_for_later:
+            self._write()
+
+    def _write(self) -> None:
+        """Write the news to the index, and give staged bytes their place.
+
+        Rows come before files, so that a process that is killed between the two leaves nothing that does not count
+        towards the bound.
+        """
+        with self._own():
+            news, self._news = self._news, _News()
+        left = news.staged
+        if news:
+            left = self._db.write(lambda connection: self._record(connection, news), left)
+        if left:
+            left = self._db.write(lambda connection: self._move_in(connection, left), left)
+        for staged in left.values():
+            _unlink(staged.path)
+
+    def _record(self, connection: sqlite3.Connection, news: _News) -> dict[str, _Staged]:
+        """Write the news down, and make room. Returns what is staged and has room."""
+        if news.staged and connection.execute("SELECT 1 FROM objects LIMIT 1").fetchone() is None:
             self._adopt(connection)
-        os.replace(temporary, self._path(sha256))
-        _record(connection, sha256, size)
+        connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", news.learnt.items())
+        used = [(used_ns, sha256) for sha256, used_ns in news.used.items()]
+        connection.executemany("UPDATE objects SET used_ns = ? WHERE sha256 = ?", used)
+        rows = [(sha256, staged.size, staged.used_ns) for sha256, staged in news.staged.items()]
+        connection.executemany("INSERT OR IGNORE INTO objects VALUES (?, ?, ?)", rows)
+        left = dict(news.staged)
         over_bytes = connection.execute("SELECT bytes FROM total").fetchone()[0] - self._max_bytes
-        if over_bytes <= 0:
-            return
+        if over_bytes <= 0 or not left:
+            return left
         gone = []
+        newest = rows[-1][0]
         query = "SELECT sha256, size FROM objects WHERE sha256 != ? ORDER BY used_ns"
-        for other, other_size in connection.execute(query, (sha256,)):
+        for sha256, size in connection.execute(query, (newest,)):
             # Whoever reads it keeps it: an unlinked file lives on under its other names and open descriptors.
-            _unlink(self._path(other))
-            gone.append((other,))
-            over_bytes -= other_size
+            _unlink(left.pop(sha256).path if sha256 in left else self._path(sha256))
+            gone.append((sha256,))
+            over_bytes -= size
             if over_bytes <= 0:
                 break
         connection.executemany("DELETE FROM objects WHERE sha256 = ?", gone)
+        return left
+
+    def _move_in(self, connection: sqlite3.Connection, left: dict[str, _Staged]) -> dict[str, _Staged]:
+        """Give what is staged its place, where no other process has made room since. Returns what is left over.
+
+        The lock of the index is held, so that nobody makes room meanwhile and misses a file.
+        """
+        over = {}
+        for sha256, staged in left.items():
+            if connection.execute("SELECT 1 FROM objects WHERE sha256 = ?", (sha256,)).fetchone() is None:
+                over[sha256] = staged
+                continue
+            try:
+                _rename(staged.path, self._path(sha256))
+            except OSError:
+                over[sha256] = staged
+                connection.execute("DELETE FROM objects WHERE sha256 = ?", (sha256,))
+        return over
 
     def _adopt(self, connection: sqlite3.Connection) -> None:
         """Take the objects on disk into an index that is empty, because it is new or because it was lost."""
@@ -227,13 +380,6 @@ class _OtherBytes(Exception):
     """A file does not hold the bytes it stands for."""
 
 
-def _record(connection: sqlite3.Connection, sha256: str, size: int) -> None:
-    """Note that an object is there and was used now."""
-    now_ns = _now_ns()
-    connection.execute("INSERT OR IGNORE INTO objects VALUES (?, ?, ?)", (sha256, size, now_ns))
-    connection.execute("UPDATE objects SET used_ns = ? WHERE sha256 = ?", (now_ns, sha256))
-
-
 def _now_ns() -> int:
     return time.time_ns()
 
@@ -256,6 +402,15 @@ _DO: Final[dict[Link, Callable[[str, str], str | None]]] = {
     "copy": _copy,
 }
 """How each way is done; a copy is hashed on its way, and returns the SHA-256."""
+
+
+def _rename(path: str, target: str) -> None:
+    """Rename into a folder that may not exist yet."""
+    try:
+        os.replace(path, target)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.replace(path, target)
 
 
 def _unlink(path: str) -> None:

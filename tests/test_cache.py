@@ -314,6 +314,118 @@ class TestKnownKeys:
         assert downloads.cache.known("md5:abc") == sha256(b"1" * 600)
 
 
+class TestBatches:
+    @pytest.fixture
+    def transactions(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The write transactions that begin."""
+        begun: list[str] = []
+        original = LocalDb._transact
+
+        def counted(self: LocalDb, begin: str, work: Any) -> Any:
+            if begin != "BEGIN":
+                begun.append(begin)
+            return original(self, begin, work)
+
+        monkeypatch.setattr(LocalDb, "_transact", counted)
+        return begun
+
+    def test_many_files_cost_few_transactions(
+        self, downloads: Downloads, folder: Path, transactions: list[str]
+    ) -> None:
+        with downloads.cache.batch():
+            for n in range(50):
+                downloads.bring(f"{n}", b"%02d" % n)
+                downloads.cache.learn(f"md5:{n}", sha256(b"%02d" % n))
+            for n in range(50):
+                assert downloads.get(f"again-{n}", b"%02d" % n) is not None
+        assert len(transactions) == 2
+        assert cached(folder).keys() == {sha256(b"%02d" % n) for n in range(50)}
+        assert list((folder / "tmp").iterdir()) == []
+
+    def test_what_is_new_can_be_had_at_once(self, downloads: Downloads, folder: Path) -> None:
+        with downloads.cache.batch():
+            downloads.bring("a", b"bytes")
+            downloads.cache.learn("md5:abc", sha256(b"bytes"))
+            assert cached(folder) == {}
+            assert downloads.get("b", b"bytes") is not None
+            assert downloads.cache.known_of(["md5:abc", "md5:else"]) == {"md5:abc": sha256(b"bytes")}
+        assert Cache(folder, 1_000).known("md5:abc") == sha256(b"bytes")
+
+    def test_damage_before_it_has_its_place_is_noticed(self, downloads: Downloads, folder: Path) -> None:
+        with downloads.cache.batch():
+            downloads.bring("a", b"bytes")
+            [staged] = (folder / "tmp").iterdir()
+            staged.chmod(0o644)
+            staged.write_bytes(b"BYTES")
+            assert downloads.get("b", b"bytes") is None
+        assert downloads.get("c", b"bytes") is None
+
+    @pytest.mark.parametrize("sizes", [[400] * 5, [1_000, 1_000], [100] * 9 + [950]])
+    def test_the_bound_holds_within_a_batch_too(
+        self, downloads: Downloads, folder: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cache_module._News, "is_enough", lambda self, max_bytes: False)
+        with downloads.cache.batch():
+            for n, size in enumerate(sizes):
+                downloads.bring(f"{n}", b"%d" % n * size, "copy")
+        kept = cached(folder)
+        assert 0 < sum(path.stat().st_size for path in kept.values()) <= 1_000
+        assert sha256(b"%d" % (len(sizes) - 1) * sizes[-1]) in kept
+        assert list((folder / "tmp").iterdir()) == []
+
+    def test_a_batch_takes_no_more_room_than_it_may(self, tmp_path: Path, folder: Path) -> None:
+        downloads = Downloads(tmp_path / "downloads", Cache(folder, 8_000))
+        with downloads.cache.batch():
+            for n in range(20):
+                downloads.bring(f"{n}", b"%02d" % n * 150, "copy")
+                waiting = sum(path.stat().st_size for path in (folder / "tmp").iterdir())
+                assert waiting < 1_000 + 300
+
+    @pytest.mark.parametrize("moment", ["_record", "_move_in"])
+    def test_a_process_killed_while_it_writes_leaves_nothing_that_does_not_count(
+        self, downloads: Downloads, folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    ) -> None:
+        """Rows without a file are possible (and are crowded out in time), files without a row are not."""
+        child = multiprocessing.get_context("spawn").Process(target=_die, args=(folder, moment))
+        child.start()
+        child.join()
+        assert child.exitcode == 9
+        rows = sqlite3.connect(folder / "cache.sqlite")
+        known = {sha256 for (sha256,) in rows.execute("SELECT sha256 FROM objects")}
+        rows.close()
+        assert cached(folder).keys() <= known
+        for n in range(12):
+            downloads.bring(f"{n}", b"%d" % n * 90, "copy")
+        assert sum(path.stat().st_size for path in cached(folder).values()) <= 1_000
+
+    @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # it is what is tested
+    def test_a_forked_child_leaves_the_batch_to_its_parent(self, downloads: Downloads, folder: Path) -> None:
+        with downloads.cache.batch():
+            downloads.bring("a", b"bytes")
+            child = multiprocessing.get_context("fork").Process(
+                target=lambda: downloads.bring("b", b"of the child")
+            )
+            child.start()
+            child.join()
+            assert child.exitcode == 0
+            assert cached(folder).keys() == {sha256(b"of the child")}
+        assert cached(folder).keys() == {sha256(b"of the child"), sha256(b"bytes")}
+
+
+def _die(folder: Path, moment: str) -> None:
+    original = getattr(Cache, moment)
+
+    def die(self: Cache, *arguments: Any) -> None:
+        original(self, *arguments)
+        os._exit(9)
+
+    setattr(Cache, moment, die)
+    downloads = Downloads(folder.with_name("of-the-dead"), Cache(folder, 1_000))
+    with downloads.cache.batch():
+        for n in range(5):
+            downloads.bring(f"{n}", b"dead %d" % n)
+
+
 class TestNeverInTheWay:
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
