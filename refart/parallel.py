@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from itertools import islice
+from typing import Final, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -69,3 +71,162 @@ def map_bounded(
     finally:
         for future in pending:
             future.cancel()
+
+
+AHEAD: Final = 1024
+"""Items that `map_paced` reads ahead of the calls, and results that calls make ahead of who takes them."""
+
+TICK_S: Final = 0.05
+"""How long `map_paced` waits, at most, before it looks how the work gets on."""
+
+
+class Pace:
+    """How many calls should run at once, found by trying: twice as many, as long as that makes the whole much faster.
+
+    Few threads are faster than many where this machine is the bound, since those of Python wait for each other; many
+    where a server takes its time. The rate at which calls end tells the one from the other, whatever they do.
+    """
+
+    TRIAL_S: Final = 0.1
+    WORTH: Final = 1.3
+    """How much faster it has to get for twice as many calls."""
+
+    def __init__(self, least: int, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.width = min(least, most)
+        """How many calls should run now."""
+        self._most, self._clock = most, clock
+        self._narrower = self.width
+        self._rate = 0.0  # that the narrower width had; later, the best since the width is settled
+        self._is_settled = False
+        self._begin()
+
+    def ended(self, calls: int) -> None:
+        """Tell that so many calls have ended since it was last told."""
+        if self._warm_up > 0:  # these began at another width
+            self._warm_up -= calls
+            self._since_s = self._clock()
+            return
+        self._calls += calls
+        elapsed_s = self._clock() - self._since_s
+        if elapsed_s >= self.TRIAL_S and self._calls >= 2 * self.width:
+            self._judge(self._calls / elapsed_s)
+            self._begin()
+
+    def _begin(self) -> None:
+        self._warm_up, self._calls, self._since_s = self.width, 0, self._clock()
+
+    def _judge(self, rate: float) -> None:
+        if self._is_settled and rate > self._rate / 2:
+            self._rate = max(self._rate, rate)
+        elif self._is_settled or rate > self.WORTH * self._rate:  # all is different now, or it was worth it
+            self._narrower, self._rate = self.width, rate
+            self.width = min(2 * self.width, self._most)
+            self._is_settled = self.width == self._narrower
+        else:
+            self.width, self._is_settled = self._narrower, True
+
+
+def map_paced(
+    executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], pace: Pace
+) -> Iterator[list[Result]]:
+    """Yield lists of results of `function(item)`, in the order in which the calls end, `pace.width` of them at once.
+
+    For many short calls: a thread takes one item after the other without waiting for the caller. `items` may be endless
+    and is read here, not in those threads. The first error (of a call or of `items`) drops what has not begun, and is
+    raised when what has begun has ended, after the results of that.
+    """
+    crew = _Crew(function)
+    rest = iter(items)
+    try:
+        while not crew.is_done:
+            crew.feed(rest)
+            crew.hire(executor, pace.width)
+            results = crew.results()
+            pace.ended(len(results))
+            if results:
+                yield results
+    finally:
+        crew.drop()
+    if crew.error is not None:
+        raise crew.error
+
+
+class _Crew(Generic[Item, Result]):
+    """Threads that take items from one heap and put results on another."""
+
+    def __init__(self, function: Callable[[Item], Result]) -> None:
+        self.error: BaseException | None = None
+        self._function = function
+        self._items: deque[Item] = deque()
+        self._are_all = False
+        self._results: list[Result] = []
+        self._hired = self._width = 0
+        self._changed = threading.Condition(threading.Lock())
+
+    @property
+    def is_done(self) -> bool:
+        with self._changed:
+            return self._are_all and not (self._items or self._results or self._hired)
+
+    def feed(self, rest: Iterator[Item]) -> None:
+        """Read items, up to the bound."""
+        if self._are_all:
+            return
+        room = AHEAD - len(self._items)
+        try:
+            more = list(islice(rest, room))
+        except Exception as error:
+            with self._changed:
+                self._end(error)
+            return
+        with self._changed:
+            self._are_all = self._are_all or len(more) < room
+            self._items += more if self.error is None else ()
+
+    def hire(self, executor: Executor, width: int) -> None:
+        """Have as many threads as there should be and can be of use; those that are too many end by themselves."""
+        with self._changed:
+            self._width = width
+            missing = min(width - self._hired, len(self._items))
+            self._hired += max(missing, 0)
+        for _ in range(missing):
+            executor.submit(self._work)
+
+    def results(self) -> list[Result]:
+        """What there is after a tick, or sooner where there is something to do for the caller."""
+        with self._changed:
+            self._changed.wait_for(self._waits_for_caller, TICK_S)
+            results, self._results = self._results, []
+        return results
+
+    def drop(self) -> None:
+        """Let go of what has not begun."""
+        with self._changed:
+            self._items.clear()
+
+    def _waits_for_caller(self) -> bool:
+        is_hungry = not self._are_all and len(self._items) <= AHEAD // 2
+        return is_hungry or not self._hired or len(self._results) >= AHEAD
+
+    def _work(self) -> None:
+        with self._changed:
+            try:
+                while self._items and self._hired <= self._width and len(self._results) < AHEAD:
+                    item = self._items.popleft()
+                    self._changed.release()
+                    try:
+                        result = self._function(item)
+                    finally:
+                        self._changed.acquire()
+                    self._results.append(result)
+                    if self._waits_for_caller():
+                        self._changed.notify()
+            except BaseException as error:
+                self._end(error)
+            self._hired -= 1
+            self._changed.notify()
+
+    def _end(self, error: BaseException) -> None:
+        self.error = self.error or error
+        self._are_all = True
+        self._items.clear()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from refart.parallel import Stopped, check_stopped, map_bounded, thread_pool
+from refart import parallel
+from refart.parallel import Pace, Stopped, check_stopped, map_bounded, map_paced, thread_pool
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 8), st.integers(1, 4))
@@ -188,3 +189,122 @@ def test_work_that_has_begun_is_finished_after_an_error() -> None:
 
 def test_a_thread_of_no_pool_is_never_stopped() -> None:
     check_stopped()
+
+
+# -- paced ------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(), max_size=60), st.integers(1, 4), st.integers(1, 8))
+@settings(max_examples=30)
+def test_every_item_is_called_once(items: list[int], least: int, most: int) -> None:
+    with thread_pool(most) as pool:
+        results = [x for xs in map_paced(pool, lambda x: x * 2, items, Pace(least, most)) for x in xs]
+    assert sorted(results) == sorted(x * 2 for x in items)
+
+
+def test_paced_calls_take_few_items_and_make_few_results_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "AHEAD", 10)
+    items = Counted()
+    with thread_pool(2) as pool:
+        results = map_paced(pool, lambda x: x, items, Pace(2, 2))
+        taken = 0
+        while taken < 100:
+            taken += len(next(results))
+            assert items.taken <= taken + 10 + 12, "a heap of items, a heap of results, two under way"
+        results.close()
+
+
+def test_paced_calls_run_at_the_same_time_but_no_more_than_they_should() -> None:
+    meeting = threading.Barrier(3, timeout=30)
+    with thread_pool(8) as pool:
+        assert sum(map(len, map_paced(pool, lambda _: meeting.wait(), range(6), Pace(3, 3)))) == 6
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(_: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        with lock:
+            running -= 1
+
+    with thread_pool(8) as pool:
+        list(map_paced(pool, work, range(500), Pace(3, 3)))
+    assert most <= 3
+
+
+def test_what_has_begun_counts_before_an_error_is_raised() -> None:
+    """An error in one thread, while another is in the middle of its call."""
+    begun, failed = threading.Event(), threading.Event()
+
+    def work(number: int) -> int:
+        if number == 0:
+            begun.set()
+            assert failed.wait(30)
+        elif number == 1:
+            assert begun.wait(30)
+            failed.set()
+            raise KeyError("one")
+        return number
+
+    done: list[int] = []
+
+    def use() -> None:
+        with thread_pool(2) as pool:
+            for results in map_paced(pool, work, range(100), Pace(2, 2)):
+                done.extend(results)
+
+    with pytest.raises(KeyError, match="one"):
+        use()
+    assert done == [0]
+
+
+def test_an_error_of_the_items_ends_paced_calls_too() -> None:
+    def items() -> Iterator[int]:
+        yield from range(2_000)
+        raise KeyError("items")
+
+    def use() -> None:
+        with thread_pool(1) as pool:
+            list(map_paced(pool, lambda x: x, items(), Pace(1, 1)))
+
+    with pytest.raises(KeyError, match="items"):
+        use()
+
+
+class Simulated:
+    """Calls of a given kind, on a clock of its own: how long `width` of them take at once."""
+
+    def __init__(self, most: int, rate: Callable[[int], float]) -> None:
+        self.now_s = 0.0
+        self.rate = rate
+        self.pace = Pace(2, most, lambda: self.now_s)
+
+    def run(self, seconds: float) -> int:
+        for _ in range(int(seconds / 0.05)):
+            self.now_s += 0.05
+            self.pace.ended(int(self.rate(self.pace.width) * 0.05))
+        return self.pace.width
+
+
+def waits(width: int) -> float:
+    """Calls a second where each waits 50 ms for a server."""
+    return width * 20
+
+
+def computes(width: int) -> float:
+    """Calls a second where each needs the processor, which more threads only make a little slower."""
+    return 4000 - 20 * width
+
+
+def test_slow_servers_are_asked_by_many_threads_and_a_busy_processor_by_few() -> None:
+    assert Simulated(32, waits).run(3) == 32
+    assert Simulated(32, computes).run(3) == 2
+    assert Simulated(32, lambda width: min(20 * width, 160)).run(5) == 8
+
+
+def test_work_that_becomes_another_is_tried_anew() -> None:
+    work = Simulated(32, computes)
+    assert work.run(3) == 2
+    work.rate = waits
+    assert work.run(5) == 32

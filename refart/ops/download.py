@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Final, Literal, NamedTuple, Self, get_args
 
 from refart import checksums, files
 from refart.checksums import StreamHasher
@@ -23,12 +24,17 @@ from refart.errors import (
 )
 from refart.ops import seen, targets
 from refart.ops.stream import COMPARED, Checked, Rung, stream
-from refart.parallel import map_bounded, thread_pool
-from refart.receipts import Receipt
+from refart.parallel import Pace, map_paced, thread_pool
+from refart.receipts import Receipt, Receipts
 
 Link = Literal["auto", "reflink", "hardlink", "copy"]
 LINKS: tuple[Link, ...] = ("auto", "reflink", "hardlink", "copy")
-_BATCH_ROWS = 4096  # rows whose entries exist as objects at one time
+_BATCH_ROWS = 4096  # entries that are looked up together
+
+LEAST_THREADS: Final = 2
+REQUESTS_A_THREAD: Final = 4
+"""Where a source is slow, up to so many requests are under way for each configured thread: threads that wait cost
+little."""
 
 
 @dataclass(slots=True)
@@ -79,37 +85,83 @@ def download(
     folder.make()
     report = DownloadReport(os.fspath(root))
     fetcher = _Fetcher(context, folder, link, allow_missing_references)
+    most = REQUESTS_A_THREAD * context.local.config.threads
     with (
         folder.working(),
         context.local.reporter.task(f"Downloading to {os.fspath(root)}", total=count, unit="files") as task,
-        thread_pool(context.local.config.threads) as pool,
+        context.local.cache.batch(),
+        _Remembering(context.local.receipts) as receipts,
+        thread_pool(most) as pool,
     ):
-        for entries in _batches(pages()):
-            wanted = {folder.path_of(e.path): e for e in entries}
-            present = fetcher.present(wanted)
-            report.files += len(present)
-            report.kept_files += len(present)
-            task.advance(len(present))
-            todo = [(path, entry) for path, entry in wanted.items() if path not in present]
-            receipts: list[Receipt] = []
-            for outcome in map_bounded(pool, fetcher.place, todo, window=2 * context.local.config.threads):
+
+        def missing() -> Iterator[_Wanted]:
+            for entries in _batches(pages()):
+                absent = fetcher.absent(entries)
+                present_files = len(entries) - len(absent)
+                report.files += present_files
+                report.kept_files += present_files
+                task.advance(present_files)
+                yield from absent
+
+        for outcomes in map_paced(pool, fetcher.place, missing(), Pace(LEAST_THREADS, most)):
+            for outcome in outcomes:
                 _count(report, outcome)
-                if outcome.receipt is not None:
-                    receipts.append(outcome.receipt)
-                task.advance(1, size_bytes=outcome.moved_bytes)
-            context.local.receipts.remember(receipts)
+            receipts.add(outcome.receipt for outcome in outcomes)
+            task.advance(len(outcomes), size_bytes=sum(outcome.moved_bytes for outcome in outcomes))
+    report.missing.sort()
+    report.unverified.sort()
     report.checked_by = {rung: n for rung in get_args(Rung) if (n := report.checked_by.get(rung))}
     return report
 
 
 def _batches(pages: Iterable[Page]) -> Iterator[list[Entry]]:
+    """Entries that are looked up together."""
+    batch: list[Entry] = []
     for page in pages:
         for start in range(0, page.num_rows, _BATCH_ROWS):
-            yield list(entries_of(page.slice(start, _BATCH_ROWS)))
+            batch += entries_of(page.slice(start, _BATCH_ROWS))
+            if len(batch) >= _BATCH_ROWS:
+                yield batch
+                batch = []
+    yield batch
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
+class _Remembering:
+    """Receipts on their way to the memory, which takes many as readily as one."""
+
+    def __init__(self, receipts: Receipts) -> None:
+        self._receipts = receipts
+        self._new: list[Receipt] = []
+
+    def add(self, receipts: Iterable[Receipt | None]) -> None:
+        self._new += (receipt for receipt in receipts if receipt is not None)
+        if len(self._new) >= _BATCH_ROWS:
+            self._write()
+
+    def _write(self) -> None:
+        self._receipts.remember(self._new)
+        self._new = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()
+
+
+class _Wanted(NamedTuple):
+    """An entry that has to be placed."""
+
+    entry: Entry
+    target: str
+    sha256: str | None
+    """That the file must have, where it is recorded or was seen on this machine before."""
+
+    is_met: bool
+    """Whether its bytes may have come for another entry since they were looked up."""
+
+
+class _Outcome(NamedTuple):
     path: str
     result: Literal["moved", "cached", "kept", "missing"]
     moved_bytes: int = 0
@@ -142,27 +194,32 @@ class _Fetcher:
         self._context, self._root, self._link, self._allow_missing = context, root, link, allow_missing
         self._cache, self._receipts = context.local.cache, context.local.receipts
 
-    def expected_sha256(self, entry: Entry) -> str | None:
-        """The sha256 the file must have, where it is recorded or was seen on this machine before."""
-        return seen.sha256_of(self._cache, entry)
+    def absent(self, entries: list[Entry]) -> list[_Wanted]:
+        """The entries whose target is not there and right by its receipt; no file is read."""
+        known = seen.sha256_of_all(self._cache, entries)
+        paths = [self._root.path_of(entry.path) for entry in entries]
+        current = self._receipts.current(t for t, sha256 in zip(paths, known, strict=True) if sha256)
+        absent = []
+        met: set[str] = set()
+        for entry, target, sha256 in zip(entries, paths, known, strict=True):
+            if sha256 is None or current.get(target) != sha256:
+                absent.append(_Wanted(entry, target, sha256, sha256 is None and entry.content_id in met))
+                met.add(entry.content_id)
+        return absent
 
-    def present(self, wanted: dict[str, Entry]) -> set[str]:
-        """Which target files are there and right by their receipts, without reading one."""
-        found = self._receipts.current(wanted)
-        return {path for path, sha256 in found.items() if sha256 == self.expected_sha256(wanted[path])}
-
-    def place(self, item: tuple[str, Entry]) -> _Outcome:
+    def place(self, wanted: _Wanted) -> _Outcome:
         """Put one entry at its target: from what lies there, from the cache, or from its source."""
-        path, entry = item
-        target = Path(path)
-        expected = self.expected_sha256(entry)
+        entry, target, sha256, is_met = wanted
         try:
             self._root.make_parent(target)
-            if self._is_right(target, entry, expected):
-                return self._done(entry, target, "kept")
-            if expected is not None and self._cache.get(expected, target, self._link):
-                return self._done(entry, target, "cached", sha256=expected)
+            if is_met:
+                sha256 = seen.sha256_of(self._cache, entry)
+            if (kept := self._right(target, entry, sha256)) is not None:
+                return _Outcome(entry.path, "kept", receipt=Receipt.of(target, kept))
+            if sha256 is not None and self._cache.get(sha256, target, self._link):
+                return _Outcome(entry.path, "cached", receipt=Receipt.of(target, sha256))
             checked = self._fetch(entry, target)
+            receipt = Receipt.of(target, checked.sha256)
         except ReferenceMissingError:
             if not self._allow_missing:
                 raise
@@ -173,43 +230,42 @@ class _Fetcher:
             raise PermissionDeniedError(f"{entry.path}: cannot write {target}: {error.strerror}") from None
         except OSError as error:
             raise StoreError(f"{entry.path}: cannot write {target}: {error.strerror or error}") from None
-        return self._done(
-            entry, target, "moved", sha256=checked.sha256, moved_bytes=checked.size_bytes, rung=checked.rung
-        )
+        return _Outcome(entry.path, "moved", checked.size_bytes, checked.rung, receipt)
 
-    def _is_right(self, target: Path, entry: Entry, expected: str | None) -> bool:
-        """True where the file at the target already has the recorded bytes (it is read; there is no receipt)."""
+    def _right(self, target: str, entry: Entry, expected: str | None) -> str | None:
+        """The SHA-256 of the file at the target, where it already has the recorded bytes (it is read; there is no
+        receipt); else None."""
         algo = "sha256" if expected is not None else checksums.split(entry.content_id)[0]
         try:
-            found = target.lstat()
+            found = os.lstat(target)
         except FileNotFoundError:
-            return False
+            return None
         if stat.S_ISDIR(found.st_mode):
             raise ConflictError(
                 f"{target} is a folder where the artifact has a file: move it away or choose another root"
             )
         if not stat.S_ISREG(found.st_mode):
-            return False
+            return None
         if algo not in checksums.IDENTIFYING or (entry.size is not None and found.st_size != entry.size):
-            return False
+            return None
         hasher = StreamHasher(*{"sha256", algo})
         with files.open_for_reading(target) as file:
             for chunk in files.chunks(file):
                 hasher.update(chunk)
+        sha256 = hasher.content_id().removeprefix("sha256:")
         if expected is not None:
-            return hasher.content_id() == f"sha256:{expected}"
-        right = hasher.content_id(algo) == entry.content_id
-        if right:
-            sha256 = hasher.content_id().removeprefix("sha256:")
-            seen.remember(self._cache, entry, sha256, compared=True)
-        return right
+            return sha256 if sha256 == expected else None
+        if hasher.content_id(algo) != entry.content_id:
+            return None
+        seen.remember(self._cache, entry, sha256, compared=True)
+        return sha256
 
-    def _fetch(self, entry: Entry, target: Path) -> Checked:
-        temporary = Path(files.temporary_name(target.parent))
+    def _fetch(self, entry: Entry, target: str) -> Checked:
+        temporary = files.temporary_name(os.path.dirname(target))
         try:
             with (
                 stream(self._context.local, self._context.store, entry) as chunks,
-                temporary.open("xb") as file,
+                Path(temporary).open("xb") as file,
             ):
                 for chunk in chunks:
                     file.write(chunk)
@@ -217,23 +273,11 @@ class _Fetcher:
             compared = chunks.checked.rung in checksums.IDENTIFYING
             seen.remember(self._cache, entry, chunks.checked.sha256, compared=compared)
             self._cache.place(temporary, chunks.checked.sha256, target, self._link)
-        finally:
-            temporary.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
         return chunks.checked
-
-    def _done(
-        self,
-        entry: Entry,
-        target: Path,
-        result: Literal["moved", "cached", "kept"],
-        *,
-        sha256: str | None = None,
-        moved_bytes: int = 0,
-        rung: Rung = "sha256",
-    ) -> _Outcome:
-        sha256 = sha256 or self.expected_sha256(entry)
-        receipt = Receipt.of(target, sha256) if sha256 is not None else None
-        return _Outcome(entry.path, result, moved_bytes, rung, receipt)
 
 
 def prune(

@@ -32,7 +32,7 @@ class Root:
         self.folder = folder
         self.folds_case = folds_case
         """True where `A` and `a` name one file (macOS, Windows)."""
-        self._made: set[Path] = set()
+        self._made: set[str] = set()
         self._lock = threading.Lock()
         self._dead_before_s: float | None = None
 
@@ -68,19 +68,18 @@ class Root:
         """Absolute target of an entry path; the path was accepted by `check_paths`."""
         return f"{self.folder}/{path}"
 
-    def make_parent(self, target: Path) -> None:
+    def make_parent(self, target: files.StrPath) -> None:
         """Create the folders above `target`; refuse one that is a symbolic link (it may lead outside) or a file.
 
         A folder that is there already is rid of dead temporary files (see `working`).
         """
-        parent = target.parent
-        if parent in self._made:
-            return
-        with self._lock:
-            self._make(parent)
+        parent = os.path.dirname(target)
+        if parent not in self._made:
+            with self._lock:
+                self._make(Path(parent))
 
     def _make(self, folder: Path) -> None:
-        if folder in self._made:
+        if str(folder) in self._made:
             return
         if folder != self.folder:
             self._make(folder.parent)
@@ -90,7 +89,7 @@ class Root:
                 self._check_real(folder)
         if self._dead_before_s is not None:
             files.remove_left_over(folder, self._dead_before_s)
-        self._made.add(folder)
+        self._made.add(str(folder))
 
     def _check_real(self, folder: Path) -> None:
         mode = folder.lstat().st_mode
