@@ -1,7 +1,7 @@
 """The canonical form of entries: where shards end, and the digests that name rows, shards and versions.
 
 Everything here is specified to the byte in `docs/format.md` and follows from the rows alone: never from page
-sizes, the order of adding, or a Parquet writer. A change of any of it is a new format version.
+sizes, the order of adding, or a Parquet writer. A change of any of it, but for row groups, is a new format version.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ from refart.entries import SCHEMA, Page
 
 CUT_BITS: Final = 16
 """A path whose SHA-256 starts with this many zero bits ends a shard: every 65,536th path on average."""
+
+GROUP_BITS: Final = 11
+"""A path whose SHA-256 starts with this many zero bits ends a row group of its shard: every 2,048th path on average.
+
+Digests know nothing of row groups. Fewer bits make larger files; with more, lookups and diffs read more.
+"""
 
 DigestName = Literal["content", "manifest", "key"]
 
@@ -41,19 +47,22 @@ def first_out_of_order(paths: pa.StringArray, after: str | None) -> str | None:
 
 def is_cut(path: str) -> bool:
     """True where a shard ends after this path. Depends on the UTF-8 bytes of the path and on nothing else."""
-    return hashlib.sha256(path.encode()).digest() < _cut_limit()
+    return hashlib.sha256(path.encode()).digest() < _limit(CUT_BITS)
 
 
-def cuts(paths: pa.StringArray) -> list[int]:
-    """The positions of all paths that end a shard, ascending."""
-    limit, sha256 = _cut_limit(), hashlib.sha256
+def ends(paths: pa.StringArray, bits: int) -> list[int]:
+    """The positions of all paths whose SHA-256 starts with so many zero bits, ascending.
+
+    With `CUT_BITS`, those that end a shard; with `GROUP_BITS`, which is less, those that end a row group.
+    """
+    limit, sha256 = _limit(bits), hashlib.sha256
     rows = paths.cast(pa.binary()).to_pylist()
     return [row for row, path in enumerate(rows) if sha256(path).digest() < limit]
 
 
-def _cut_limit() -> bytes:
-    """The least digest without `CUT_BITS` leading zero bits; bytes compare as big-endian numbers."""
-    return (1 << (256 - CUT_BITS)).to_bytes(32, "big")
+def _limit(bits: int) -> bytes:
+    """The least digest without so many leading zero bits; bytes compare as big-endian numbers."""
+    return (1 << (256 - bits)).to_bytes(32, "big")
 
 
 class RowDigest:

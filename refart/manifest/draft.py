@@ -246,10 +246,11 @@ class Draft:
         logarithmic number of times, and a lookup meets a logarithmic number of runs."""
         base, stack = self._layers.base, (*self._layers.runs, run)
         while (start := _merge_from(stack)) < len(stack):
-            batches = runs.merge(run.batches() for run in stack[start:])
-            if base is None and start == 0:  # nothing is left for a tombstone to hide
-                batches = _alive(batches)
-            merged = runs.collect(batches, self._folder, memory_bytes=self._memory_bytes)
+            # With nothing below, nothing is left for a tombstone to hide.
+            bottom = base is None and start == 0
+            merged = runs.join(
+                stack[start:], self._folder, memory_bytes=self._memory_bytes, drop_removed=bottom
+            )
             stack = (*stack[:start], merged) if merged else stack[:start]
         self._layers = _Layers(base, stack)
 
@@ -258,7 +259,8 @@ class Draft:
         which it has no row are not read."""
         scope = [(key_of(run.first_path or ""), after(key_of(run.last_path or "")))]
         count = 0
-        for batch in runs.collate([self._layers.batches(scope, touching=run), run.batches()]):
+        old = self._layers.batches(scope, touching=run)
+        for batch in runs.collate([old, run.batches(touching=self._layers)]):
             old, new = runs.equal_pairs(batch)
             count += old.num_rows
             clash = -1 if overwrite else pc.index(runs.differ(old, new), True).as_py()
@@ -315,6 +317,11 @@ class _Base:
                     if batch.num_rows:
                         yield runs.as_draft(batch)
 
+    def touches(self, lo: bytes, hi: bytes | None) -> bool:
+        """True where a shard has a part in the range."""
+        number = bisect_left(self._lasts, lo)
+        return number < len(self.shards) and (hi is None or key_of(self.shards[number].first_path) < hi)
+
     def gaps(self) -> Iterator[tuple[ShardInfo, _Range]]:
         """Each shard with the range in which a change may touch it; together they cover every path."""
         lo = b""
@@ -338,6 +345,12 @@ class _Layers:
                 return row
         return self.base.get(path) if self.base is not None else None
 
+    def touches(self, lo: bytes, hi: bytes | None) -> bool:
+        """False only where there is no row in the range; tombstones count."""
+        return any(run.touches(lo, hi) for run in self.runs) or (
+            self.base is not None and self.base.touches(lo, hi)
+        )
+
     def batches(
         self, scope: Iterable[_Range] = _ALL, *, touching: SortedRun | None = None
     ) -> Iterator[pa.RecordBatch]:
@@ -346,7 +359,7 @@ class _Layers:
             layers = [run.batches(lo, hi, touching=touching) for run in self.runs if run.touches(lo, hi)]
             if self.base is not None:
                 layers.insert(0, self.base.batches(lo, hi, touching))
-            yield from _alive(runs.merge(layers))
+            yield from runs.alive(runs.merge(layers))
 
     def segments(self) -> Iterator[Page | KeptShard]:
         if self.base is None or not self.base.shards:
@@ -363,16 +376,6 @@ class _Layers:
             local = batch.filter(pc.is_valid(batch.column("local_path")))
             if local.num_rows:
                 yield local.select(["path", "content_id", "size", "local_path"])
-
-
-def _alive(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Drop tombstones, and batches that hold nothing else."""
-    for batch in batches:
-        removed = batch.column("removed")
-        if pc.any(removed, min_count=0).as_py():
-            batch = batch.filter(pc.invert(removed))
-        if batch.num_rows:
-            yield batch
 
 
 def _scope(prefix: str | None) -> list[_Range]:

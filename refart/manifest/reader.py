@@ -6,7 +6,7 @@ import hashlib
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,15 +14,15 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refart.entries import Entry, Page, entries_of
+from refart.entries import PAGE_ROWS, Entry, Page, entries_of
 from refart.errors import FormatError
 from refart.manifest.canonical import first_out_of_order
 from refart.manifest.index import ByteStore, ManifestIndex, ShardInfo
 from refart.manifest.shards import ShardFile, ShardTally
 from refart.names import check_path
 
-CACHED_PAGES: Final = 4
-"""Decoded row groups a manifest keeps for lookups: some 60 MB of long paths and URIs at most."""
+CACHED_ROWS: Final = 4 * PAGE_ROWS
+"""Rows of decoded row groups a manifest keeps for lookups: some 60 MB of long paths and URIs at most."""
 
 
 class Manifest:
@@ -91,20 +91,15 @@ class Manifest:
 
     def _whole(self, shard: ShardInfo) -> Iterator[Page]:
         tally = ShardTally()
-        last_path: str | None = None
+        page: Page | None = None
         with closing(self._open(shard)) as file:
-            for group in range(file.group_count):
-                page = file.page(group)
-                wrong = first_out_of_order(page["path"], last_path)
-                if wrong is not None:
-                    raise FormatError(f"{file.name}: {wrong[:200]!r} does not come after the path before it")
-                last_path = page["path"][-1].as_py()
+            for following in _ascending(file.pages(), file.name):
+                if page is not None:
+                    yield page
+                page = following
                 tally.update(page)
-                if group == file.group_count - 1:
-                    break
-                yield page
-            else:
-                raise FormatError(f"{file.name} holds no rows, the index states {shard.rows:,}")
+        if page is None:
+            raise FormatError(f"{file.name} holds no rows, the index states {shard.rows:,}")
         # `file_bytes` may differ: the store keeps the first file of a key, whoever wrote it.
         found = tally.info(shard.file_bytes)
         if shard.weak_rows is None:
@@ -117,12 +112,14 @@ class Manifest:
 
     def _part_of(self, shard: ShardInfo, scope: Scope) -> Iterator[Page]:
         with closing(self._open(shard)) as file:
-            for group in range(file.group_count):
-                bounds = file.bounds(group)
-                if bounds is None or scope.meets(*bounds):
-                    page = scope.select(file.page(group))
-                    if page.num_rows:
-                        yield page
+            groups = (
+                group
+                for group in range(file.group_count)
+                if (bounds := file.bounds(group)) is None or scope.meets(*bounds)
+            )
+            for page in map(scope.select, _ascending(file.pages(groups), file.name)):
+                if page.num_rows:
+                    yield page
 
     def _page_around(self, shard: ShardInfo, path: str) -> Page | None:
         """The row group that may hold `path`, from the cache or the store."""
@@ -136,10 +133,10 @@ class Manifest:
                 bounds = file.bounds(group)
                 if bounds is not None and not bounds[0] <= path <= bounds[1]:
                     continue
-                page = file.page(group)
+                (page,) = file.pages([group])
                 with self._lock:
                     self._cached[shard.key, group] = page
-                    while len(self._cached) > CACHED_PAGES:
+                    while sum(page.num_rows for page in self._cached.values()) > CACHED_ROWS:
                         self._cached.popitem(last=False)
                 if path <= page["path"][-1].as_py():
                     return page
@@ -150,6 +147,17 @@ class Manifest:
         return ShardFile(
             local if local is not None else pa.py_buffer(self._store.read("shards", shard.key)), shard.key
         )
+
+
+def _ascending(pages: Iterable[Page], name: str) -> Iterator[Page]:
+    """The pages of a shard. Raises `FormatError` where paths do not ascend: lookups and diffs rely on it."""
+    last_path: str | None = None
+    for page in pages:
+        wrong = first_out_of_order(page["path"], last_path)
+        if wrong is not None:
+            raise FormatError(f"{name}: {wrong[:200]!r} does not come after the path before it")
+        last_path = page["path"][-1].as_py()
+        yield page
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,14 @@
 """External sorting: entries as sorted runs, in memory while small, in temporary files beyond; merging them.
 
 Rows stay in Arrow; none becomes a Python object. The order is the format's: by the UTF-8 bytes of the path.
-Temporary files never have a name (`tempfile.TemporaryFile`): nothing is left behind however the process ends.
 """
 
 from __future__ import annotations
 
-import tempfile
-import threading
-import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Final, Protocol, overload
 
 import pyarrow as pa
@@ -20,7 +16,8 @@ import pyarrow.compute as pc
 
 from refart import checksums
 from refart.entries import PAGE_ROWS, SCHEMA, Entry, Page, entries_of, page_of
-from refart.errors import FormatError, InvalidInputError, StoreError
+from refart.errors import FormatError, InvalidInputError
+from refart.manifest.spill import Block, Kept, Rows, Spill
 
 DRAFT_SCHEMA: Final[pa.Schema] = pa.schema(
     [*SCHEMA, pa.field("local_path", pa.string()), pa.field("removed", pa.bool_(), nullable=False)]
@@ -159,92 +156,28 @@ def cut(batch: pa.RecordBatch, lo: bytes, hi: bytes | None) -> pa.RecordBatch:
 # --- runs
 
 
-class _Blocks(Protocol):
-    """The blocks of one run, by number. Safe to read from many threads."""
+class Touchable(Protocol):
+    """Rows of which it is known where there are any."""
 
-    def block(self, number: int) -> pa.RecordBatch: ...
-
-    def paths(self, number: int) -> pa.StringArray: ...
-
-
-class _Kept:
-    """Blocks in memory."""
-
-    def __init__(self, blocks: list[pa.RecordBatch]) -> None:
-        self._blocks = blocks
-
-    def block(self, number: int) -> pa.RecordBatch:
-        return self._blocks[number]
-
-    def paths(self, number: int) -> pa.StringArray:
-        return self._blocks[number].column(0)
-
-
-class _Spilled:
-    """Blocks in a temporary file (Arrow IPC, zstd): first written one after the other, then sealed and read.
-
-    Read, not memory-mapped: mapped pages count as resident memory until the system is short of it.
-    """
-
-    def __init__(self, folder: str | None) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()
-        with self._errors():
-            # Closed by the finalizer below: the file lives exactly as long as somebody can read it.
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        weakref.finalize(self, self._file.close)
-        self._writer = pa.ipc.new_file(
-            self._file, DRAFT_SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")
-        )
-
-    def append(self, block: pa.RecordBatch) -> None:
-        with self._errors():
-            self._writer.write_batch(block)
-
-    def seal(self) -> None:
-        with self._errors():
-            self._writer.close()
-            self._file.flush()
-        self._whole = pa.ipc.open_file(self._file)
-        self._paths = pa.ipc.open_file(self._file, options=pa.ipc.IpcReadOptions(included_fields=[0]))
-
-    def block(self, number: int) -> pa.RecordBatch:
-        with self._lock, self._errors():
-            return self._whole.get_batch(number)
-
-    def paths(self, number: int) -> pa.StringArray:
-        with self._lock, self._errors():
-            return self._paths.get_batch(number).column(0)
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            folder = self._folder or tempfile.gettempdir()
-            raise StoreError(
-                f"entries that are being sorted cannot be kept in {folder}: {error}; free space there, or let"
-                " TMPDIR name a folder that has some"
-            ) from error
+    def touches(self, lo: bytes, hi: bytes | None) -> bool:
+        """False only where there is no row in the range."""
 
 
 class SortedRun(Sequence[Entry]):
-    """Rows in the order of the format, each path once; immutable. Made by `sort_pages` and `collect`.
+    """Rows in the order of the format, each path once; immutable. Made by `sort_pages`, `collect`, `join`.
 
     To a person it is a sequence of entries; work in bulk takes `pages()` or, with the columns of a draft,
     `batches()`, both as often as wanted. A run too large for memory lies in a temporary file, which goes when
     the last reference to the run goes. Any number of threads may read.
     """
 
-    def __init__(self, blocks: _Blocks, starts: list[bytes], ends: list[int], last: bytes) -> None:
-        self._blocks = blocks
-        self._starts = starts  # first path of each block
-        self._ends = ends  # rows up to the end of each block
-        self._last = last
-        self._probed: tuple[int, _Keys] | None = (
-            None  # the last block whose paths, or whose rows, were wanted
-        )
-        self._read: tuple[int, pa.RecordBatch] | None = None
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks = blocks
+        """In order, and without a common path."""
+        self._starts = [block.first for block in blocks]
+        self._ends = list(accumulate(block.count for block in blocks))  # rows up to the end of each block
+        self._last = blocks[-1].last if blocks else b""
+        self._read: tuple[int, pa.RecordBatch, _Keys] | None = None  # the last block that was looked into
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -264,7 +197,7 @@ class SortedRun(Sequence[Entry]):
             return [self[i] for i in range(*index.indices(len(self)))]
         position = range(len(self))[index]
         number = bisect_right(self._ends, position)
-        block = self._block(number)
+        block, _ = self._look(number)
         row = block.slice(position - self._ends[number] + block.num_rows, 1)
         return next(entries_of(entry_columns(row)))
 
@@ -286,124 +219,170 @@ class SortedRun(Sequence[Entry]):
         return map(entry_columns, self.batches())
 
     def batches(
-        self, lo: bytes = b"", hi: bytes | None = None, *, touching: SortedRun | None = None
+        self, lo: bytes = b"", hi: bytes | None = None, *, touching: Touchable | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of a range, block by block. With `touching`, blocks between whose ends that run has no row
-        are left out unread."""
-        for number in range(self._number_of(lo), len(self._starts)):
-            start, end = self._bounds(number)
-            if hi is not None and start >= hi:
+        """The rows of a range, block by block. With `touching`, blocks between whose ends that has no row are
+        left out unread."""
+        for number in range(self._number_of(lo), len(self.blocks)):
+            block = self.blocks[number]
+            if hi is not None and block.first >= hi:
                 return
-            if touching is None or touching.touches(start, end):
-                batch = cut(self._blocks.block(number), lo, hi)
+            if touching is None or touching.touches(block.first, after(block.last)):
+                batch = cut(block.rows.read(), lo, hi)
                 if batch.num_rows:
                     yield batch
 
     def touches(self, lo: bytes, hi: bytes | None) -> bool:
         """True where the run has a row in the range."""
-        if not self._starts or lo > self._last or (hi is not None and hi <= self._starts[0]):
+        if not self.blocks or lo > self._last or (hi is not None and hi <= self._starts[0]):
             return False
         number = self._number_of(lo)
-        keys = self._keys(number)
-        position = bisect_left(keys, lo)
-        key = keys[position] if position < len(keys) else self._starts[number + 1]
+        if lo <= self._starts[number]:
+            key = self._starts[number]
+        elif lo > self.blocks[number].last:
+            key = self._starts[number + 1]
+        else:
+            _, keys = self._look(number)
+            key = keys[bisect_left(keys, lo)]
         return hi is None or key < hi
 
     def get(self, path: str) -> Row | None:
         """The row of a path, tombstones included; None where there is none."""
         key = key_of(path)
-        if not self._starts or not self._starts[0] <= key <= self._last:
-            return None
         number = self._number_of(key)
-        keys = self._keys(number)
-        position = bisect_left(keys, key)
-        if position == len(keys) or keys[position] != key:
+        if not self.blocks or not self._starts[number] <= key <= self.blocks[number].last:
             return None
-        return next(rows_of(self._block(number).slice(position, 1)))
+        block, keys = self._look(number)
+        position = bisect_left(keys, key)
+        return next(rows_of(block.slice(position, 1))) if keys[position] == key else None
 
     def _number_of(self, key: bytes) -> int:
-        """The block in which `key` lies, if anywhere."""
+        """The last block that does not begin after `key`, or the first."""
         return max(0, bisect_right(self._starts, key) - 1)
 
-    def _bounds(self, number: int) -> tuple[bytes, bytes]:
-        following = number + 1
-        end = self._starts[following] if following < len(self._starts) else after(self._last)
-        return self._starts[number], end
-
-    def _block(self, number: int) -> pa.RecordBatch:
-        read = self._read
+    def _look(self, number: int) -> tuple[pa.RecordBatch, _Keys]:
+        read = self._read  # once: another thread may replace it
         if read is None or read[0] != number:
-            read = self._read = (number, self._blocks.block(number))
-        return read[1]
-
-    def _keys(self, number: int) -> _Keys:
-        probed = self._probed  # read once: another thread may replace it
-        if probed is None or probed[0] != number:
-            probed = self._probed = (number, _Keys(self._blocks.paths(number)))
-        return probed[1]
+            batch = self.blocks[number].rows.read()
+            read = self._read = (number, batch, _Keys(batch.column(0)))
+        return read[1:]
 
 
 class _Builder:
-    """Writes one run from sorted batches, in memory up to `keep_bytes` and in a temporary file beyond."""
+    """Makes the blocks of one run from sorted batches: in memory up to `keep_bytes`, in `spill` beyond."""
 
-    def __init__(self, folder: str | None, keep_bytes: int) -> None:
-        self._folder = folder
+    def __init__(self, spill: Spill, keep_bytes: int) -> None:
+        self._spill = spill
         self._keep_bytes = keep_bytes
-        self._kept: list[pa.RecordBatch] = []
+        self._blocks: list[Block] = []
         self._kept_bytes = 0
-        self._spill: _Spilled | None = None
+        self._spills = False
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
-        self._starts: list[bytes] = []
-        self._ends: list[int] = []
         self.last = b""
 
     def append(self, batch: pa.RecordBatch) -> None:
+        """Append rows."""
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
         self.last = last_key(batch)
         if self._pending_rows >= BLOCK_ROWS:
             self._write_pending()
 
-    def finish(self) -> SortedRun:
-        if self._pending:
+    def end_block(self) -> None:
+        """Let no block reach over this place, unless it would be a tiny one."""
+        if self._pending_rows >= BLOCK_ROWS // 8:
             self._write_pending()
-        if self._spill is None:
-            return SortedRun(_Kept(self._kept), self._starts, self._ends, self.last)
-        self._spill.seal()
-        return SortedRun(self._spill, self._starts, self._ends, self.last)
+
+    def take(self, block: Block) -> None:
+        """Append a block as it is."""
+        self._write_pending()
+        rows = self._stored(block.rows.batch) if isinstance(block.rows, Kept) else block.rows
+        self._blocks.append(replace(block, rows=rows))
+        self.last = block.last
+
+    def finish(self) -> SortedRun:
+        self._write_pending()
+        return SortedRun(self._blocks)
 
     def _write_pending(self) -> None:
         """Cut what is pending into equal blocks: many small batches must not become many small blocks."""
+        if not self._pending:
+            return
         rows = concat(self._pending)
         self._pending, self._pending_rows = [], 0
         number_of_blocks = -(-rows.num_rows // BLOCK_ROWS)
-        for block in split(rows, -(-rows.num_rows // number_of_blocks)):
-            self._starts.append(first_key(block))
-            self._ends.append((self._ends[-1] if self._ends else 0) + block.num_rows)
-            self._write(block)
+        for piece in split(rows, -(-rows.num_rows // number_of_blocks)):
+            block = Block(first_key(piece), last_key(piece), piece.num_rows, self._stored(piece))
+            self._blocks.append(block)
 
-    def _write(self, block: pa.RecordBatch) -> None:
-        if self._spill is not None:
-            self._spill.append(block)
-            return
-        self._kept.append(block)
-        self._kept_bytes += block.nbytes
+    def _stored(self, batch: pa.RecordBatch) -> Rows:
+        if self._spills:
+            return self._spill.append(batch)
+        self._kept_bytes += batch.nbytes
         if self._kept_bytes > self._keep_bytes:
-            self._spill = _Spilled(self._folder)
-            for kept in self._kept:
-                self._spill.append(kept)
-            self._kept = []
+            self._spills = True
+            self._blocks = [replace(block, rows=self._stored(block.rows.read())) for block in self._blocks]
+            return self._spill.append(batch)
+        return Kept(batch)
 
 
 def collect(
     batches: Iterable[pa.RecordBatch], folder: str | None = None, *, memory_bytes: int = SORT_BYTES
 ) -> SortedRun:
     """Make a run of batches that are already in order, each path once (the output of `merge`)."""
-    builder = _Builder(folder, memory_bytes // 8)
+    builder = _Builder(Spill(folder), memory_bytes // 8)
     for batch in batches:
         builder.append(batch)
     return builder.finish()
+
+
+def join(
+    runs: Sequence[SortedRun],
+    folder: str | None = None,
+    *,
+    memory_bytes: int = SORT_BYTES,
+    drop_removed: bool = False,
+) -> SortedRun:
+    """Make one run of several, oldest first. Of rows with one path the newest is kept, as `merge` does it.
+
+    A block that lies between those of the other runs is taken over unread. Where blocks overlap their rows are
+    merged, with `drop_removed` without tombstones.
+    """
+    builder = _Builder(Spill(folder), memory_bytes // 8)
+    return _joined(runs, builder, drop_removed=drop_removed)
+
+
+def _joined(
+    runs: Sequence[SortedRun], builder: _Builder, *, unique: bool = False, drop_removed: bool = False
+) -> SortedRun:
+    for layers in _overlapping(runs):
+        if len(layers) == 1:
+            builder.take(layers[0][0])
+        else:
+            batches = merge(map(_rows_of_blocks, layers), unique=unique)
+            for batch in alive(batches) if drop_removed else batches:
+                builder.append(batch)
+    return builder.finish()
+
+
+def _overlapping(runs: Sequence[SortedRun]) -> Iterator[list[list[Block]]]:
+    """The blocks of all runs in groups that do not overlap: of each group those of each run that has some."""
+    group: dict[int, list[Block]] = {}
+    reach = b""
+    blocks = ((block, age) for age, run in enumerate(runs) for block in run.blocks)
+    for block, age in sorted(blocks, key=lambda each: each[0].first):
+        if group and block.first > reach:
+            yield [group[age] for age in sorted(group)]
+            group = {}
+        group.setdefault(age, []).append(block)
+        reach = max(reach, block.last)
+    if group:
+        yield [group[age] for age in sorted(group)]
+
+
+def _rows_of_blocks(blocks: Iterable[Block]) -> Iterator[pa.RecordBatch]:
+    return (block.rows.read() for block in blocks)
 
 
 def sort_pages(
@@ -416,7 +395,8 @@ def sort_pages(
     """Sort pages (of entries, or with the columns of a draft) by path into one run.
 
     About `memory_bytes` are held at once; the rest waits in unnamed temporary files in `folder` (default: the
-    system's, which TMPDIR names). Pages that come in order are not sorted again. An error raised by `pages`
+    system's, which TMPDIR names). Sorted pages that do not overlap are written once, in whatever order they
+    come: a listing that several threads read at several places is not merged. An error raised by `pages`
     goes on unchanged and leaves nothing behind.
 
     Rows with one path that agree in size, content id and URI become one. Others are an `InvalidInputError`
@@ -424,25 +404,31 @@ def sort_pages(
     Raises `StoreError` when the temporary files cannot be written.
     """
     runs: list[SortedRun] = []
-    builder = _Builder(folder, memory_bytes // 8)
+    spill = Spill(folder)
+    builder = _Builder(spill, memory_bytes // 8)
     for chunk in _chunks(pages, memory_bytes // 3):
-        rows = _newest(_in_order(chunk), unique=not keep_last)
-        if first_key(rows) <= builder.last:
-            runs.append(builder.finish())
-            builder = _Builder(folder, memory_bytes // 8)
-        builder.append(rows)
-        del rows, chunk  # or they are held while the next chunk grows
+        for rows, ends_block in _arranged(chunk, unique=not keep_last):
+            if first_key(rows) <= builder.last:
+                runs.append(builder.finish())
+                builder = _Builder(spill, memory_bytes // 8)
+            builder.append(rows)
+            if ends_block:
+                builder.end_block()
+            del rows
+        chunk.clear()  # or it is held while the next one grows
     runs.append(builder.finish())
     while len(runs) > 1:
+        # A file for each round: that of the last one goes when no block of it is needed any more.
+        spill = Spill(folder)
         groups = [runs[i : i + FAN_IN] for i in range(0, len(runs), FAN_IN)]
         runs.clear()
         while groups:
-            group = [run.batches() for run in groups.pop(0)]
-            runs.append(collect(merge(group, unique=not keep_last), folder, memory_bytes=memory_bytes))
+            builder = _Builder(spill, memory_bytes // 8)
+            runs.append(_joined(groups.pop(0), builder, unique=not keep_last))
     return runs[0]
 
 
-def _chunks(pages: Iterable[pa.RecordBatch], chunk_bytes: int) -> Iterator[pa.RecordBatch]:
+def _chunks(pages: Iterable[pa.RecordBatch], chunk_bytes: int) -> Iterator[list[pa.RecordBatch]]:
     pending: list[pa.RecordBatch] = []
     pending_bytes = 0
     for page in pages:
@@ -450,11 +436,24 @@ def _chunks(pages: Iterable[pa.RecordBatch], chunk_bytes: int) -> Iterator[pa.Re
             pending.append(as_draft(page))
             pending_bytes += page.nbytes
         if pending_bytes >= chunk_bytes:
-            chunk = concat(pending)
+            yield pending
             pending, pending_bytes = [], 0
-            yield chunk
     if pending:
-        yield concat(pending)
+        yield pending
+
+
+def _arranged(pages: list[pa.RecordBatch], *, unique: bool) -> Iterator[tuple[pa.RecordBatch, bool]]:
+    """The rows of the pages in order, in pieces; with each, whether a block should end there.
+
+    It should between two pages that did not come one after the other: pages that are yet to come may belong there.
+    """
+    order = sorted(range(len(pages)), key=lambda number: first_key(pages[number]))
+    paths = pa.concat_arrays([pages[number].column(0) for number in order])
+    if pc.all(pc.less(paths.slice(0, len(paths) - 1), paths.slice(1)), min_count=0).as_py():
+        for number, following in zip(order, [*order[1:], None], strict=True):
+            yield pages[number], following != number + 1
+    else:
+        yield _newest(_in_order(concat(pages)), unique=unique), True
 
 
 # --- merging
@@ -466,8 +465,22 @@ def merge(layers: Iterable[Iterable[pa.RecordBatch]], *, unique: bool = False) -
     Of rows with one path the newest layer's is kept; with `unique=True` they must agree, as in `sort_pages`.
     Each layer has each path once. Memory holds one batch a layer.
     """
-    for batch in collate(layers):
-        yield from split(_newest(batch, unique=unique), PAGE_ROWS)
+    layers = list(layers)
+    if len(layers) == 1:
+        yield from layers[0]
+    else:
+        for batch in collate(layers):
+            yield from split(_newest(batch, unique=unique), PAGE_ROWS)
+
+
+def alive(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Drop tombstones, and batches that hold nothing else."""
+    for batch in batches:
+        removed = batch.column("removed")
+        if pc.any(removed, min_count=0).as_py():
+            batch = batch.filter(pc.invert(removed))
+        if batch.num_rows:
+            yield batch
 
 
 def collate(layers: Iterable[Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:

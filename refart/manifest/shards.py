@@ -16,7 +16,7 @@ The encoding of URIs saves most of their bytes and is no part of any digest.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -30,9 +30,10 @@ from refart.entries import PAGE_ROWS, SCHEMA, Page, check_page
 from refart.errors import FormatError, InvalidInputError, NotFoundError, StoreError
 from refart.manifest.canonical import RowDigest
 from refart.manifest.index import ShardInfo
+from refart.manifest.runs import concat
 
-GROUP_ROWS: Final = PAGE_ROWS
-"""Rows in every row group but the last; a group is read as one page."""
+MAX_GROUP_ROWS: Final = PAGE_ROWS
+"""Rows after which a row group ends, whatever the paths."""
 
 MAX_URI_BASES: Final = 16
 """Pairs of `uri_base` and `uri_skip` in one row group; more prefixes than these are spelled out in `uri`."""
@@ -51,7 +52,7 @@ FILE_SCHEMA: Final[pa.Schema] = pa.schema(
 
 _PARQUET_OPTIONS: Final = {
     "compression": "zstd",
-    "compression_level": 3,
+    "compression_level": 1,  # of random hex digits, higher levels make no less
     "use_dictionary": ["uri_base", "uri_skip"],
     "column_encoding": {
         "path": "DELTA_BYTE_ARRAY",
@@ -124,18 +125,22 @@ class ShardWriter:
         self._open: list[Page] = []
         self._open_rows = 0
 
-    def add(self, page: Page) -> None:
-        """Append a page that is not empty; its paths follow those of the pages before."""
+    def add(self, page: Page, group_ends: Iterable[int]) -> None:
+        """Append a page that is not empty; its paths follow those of the pages before.
+
+        `group_ends` are the numbers of rows after which a row group ends, ascending: those behind `canonical.ends`.
+        """
         self._tally.update(page)
-        self._open.append(page)
-        self._open_rows += page.num_rows
-        while self._open_rows >= GROUP_ROWS:
-            self._write_group(GROUP_ROWS)
+        start = 0
+        for end in group_ends:
+            self._append(page.slice(start, end - start))
+            self._write_group()
+            start = end
+        self._append(page.slice(start))
 
     def close(self) -> tuple[ShardInfo, Path]:
         """Finish the file; it is named by the key of the shard."""
-        if self._open_rows:
-            self._write_group(self._open_rows)
+        self._write_group()
         self._file.close()
         info = self._tally.info(self._path.stat().st_size)
         return info, self._path.replace(self._path.with_name(f"{info.key}.parquet"))
@@ -145,13 +150,21 @@ class ShardWriter:
         self._file.close()
         self._path.unlink(missing_ok=True)
 
-    def _write_group(self, rows: int) -> None:
+    def _append(self, rows: Page) -> None:
         # Groups have the same rows however they came in: one writer makes equal files of equal shards.
-        waiting = pa.Table.from_batches(self._open)
-        group = waiting.slice(0, rows).combine_chunks().to_batches()[0]
-        self._file.write_batch(_encode(group), row_group_size=rows)
-        self._open = waiting.slice(rows).to_batches()
-        self._open_rows -= rows
+        while self._open_rows + rows.num_rows > MAX_GROUP_ROWS:
+            count = MAX_GROUP_ROWS - self._open_rows
+            self._open.append(rows.slice(0, count))
+            self._write_group()
+            rows = rows.slice(count)
+        if rows.num_rows:
+            self._open.append(rows)
+            self._open_rows += rows.num_rows
+
+    def _write_group(self) -> None:
+        if self._open:
+            self._file.write_batch(_encode(concat(self._open)))
+            self._open, self._open_rows = [], 0
 
 
 class ShardFile:
@@ -183,17 +196,30 @@ class ShardFile:
                 return None
             return statistics.min, statistics.max
 
-    def page(self, group: int) -> Page:
-        """The rows of one row group."""
-        rows = self._file.metadata.row_group(group).num_rows
-        if not 0 < rows <= PAGE_ROWS:
-            raise FormatError(
-                f"{self.name}: row group {group} has {rows:,} rows, expected 1 to {PAGE_ROWS:,}"
-            )
+    def pages(self, groups: Iterable[int] | None = None) -> Iterator[Page]:
+        """The rows of these row groups (numbers ascend; default: all), in as few pages as have room for them."""
+        together: list[int] = []
+        rows = 0
+        for group in range(self.group_count) if groups is None else groups:
+            count = self._file.metadata.row_group(group).num_rows
+            if not 0 < count <= MAX_GROUP_ROWS:
+                raise FormatError(
+                    f"{self.name}: row group {group} has {count:,} rows, expected 1 to {MAX_GROUP_ROWS:,}"
+                )
+            if rows + count > PAGE_ROWS:
+                yield self._page(together)
+                together, rows = [], 0
+            together.append(group)
+            rows += count
+        if together:
+            yield self._page(together)
+
+    def _page(self, groups: list[int]) -> Page:
         with self._reading():
-            table = self._file.read_row_group(group).combine_chunks()
+            table = self._file.read_row_groups(groups).combine_chunks()
             table.validate(full=True)  # Parquet readers take the words "UTF-8" and "offset" on trust
-            page = _decode(table.to_batches()[0])
+            (batch,) = table.to_batches()
+            page = _decode(batch, most_rules=MAX_URI_BASES * len(groups))
         try:
             return check_page(page, self.name)
         except InvalidInputError as error:
@@ -225,10 +251,10 @@ def _encode(page: Page) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([path, size, content_id, base, skip, explicit, pin], schema=FILE_SCHEMA)
 
 
-def _decode(batch: pa.RecordBatch) -> Page:
+def _decode(batch: pa.RecordBatch, *, most_rules: int) -> Page:
     """The exact inverse of `_encode`."""
     path, size, content_id, base, skip, explicit, pin = batch.columns
-    uri = _join_uris(path, base, skip, explicit)
+    uri = _join_uris(path, base, skip, explicit, most_rules)
     return pa.RecordBatch.from_arrays([path, size, content_id, uri, pin], schema=SCHEMA)
 
 
@@ -239,39 +265,40 @@ def _split_uris(path: pa.StringArray, uri: pa.StringArray) -> tuple[pa.Array, pa
     it: path and URI are then two fixed beginnings with the same rest.
     """
     path, uri = path.cast(pa.binary()), uri.cast(pa.binary())
-    base: pa.Array = pa.nulls(len(path), pa.string())
-    skip: pa.Array = pa.nulls(len(path), pa.int32())
+    rows = len(path)
+    base: pa.Array = pa.nulls(rows, pa.string())
+    skip: pa.Array = pa.nulls(rows, pa.int32())
     todo = uri.is_valid()
     for _ in range(MAX_URI_BASES):
         row = pc.index(todo, True).as_py()
         if row < 0:
             break
         rule = _rule_of(path[row].as_py(), uri[row].as_py())
-        follows = pc.and_(todo, pc.equal(uri, _apply(rule, path)).fill_null(False))
-        base = pc.if_else(follows, rule[0].decode(), base)
-        skip = pc.if_else(follows, pa.scalar(rule[1], pa.int32()), skip)
+        one_base, one_skip = pa.scalar(rule[0].decode()), pa.scalar(rule[1], pa.int32())
+        follows = pc.equal(uri, _skip(path, rule[1], rule[0]))
+        if follows.true_count == rows:  # as nearly always: most row groups come from one prefix
+            return pa.repeat(one_base, rows), pa.repeat(one_skip, rows), pa.nulls(rows, pa.string())
+        follows = pc.and_(todo, follows.fill_null(False))
+        base = pc.if_else(follows, one_base, base)
+        skip = pc.if_else(follows, one_skip, skip)
         todo = pc.and_not(todo, follows)
     return base, skip, pc.if_else(todo, uri, None).cast(pa.string())
 
 
-def _join_uris(path: pa.Array, base: pa.Array, skip: pa.Array, explicit: pa.Array) -> pa.StringArray:
+def _join_uris(
+    path: pa.Array, base: pa.Array, skip: pa.Array, explicit: pa.Array, most_rules: int
+) -> pa.StringArray:
     ruled = base.is_valid()
     if not ruled.equals(skip.is_valid()) or pc.any(pc.and_(ruled, explicit.is_valid()), min_count=0).as_py():
         raise pa.ArrowInvalid("a row has half a rule for its URI, or a rule and a URI")
-    path, uri = path.cast(pa.binary()), explicit.cast(pa.binary())
-    for _ in range(MAX_URI_BASES):
-        row = pc.index(ruled, True).as_py()
-        if row < 0:
-            return uri.cast(pa.string())  # a cast from binary checks the UTF-8
-        rule = base[row].as_py().encode(), skip[row].as_py()
-        follows = pc.and_(
-            ruled, pc.and_(pc.equal(base, base[row]), pc.equal(skip, skip[row])).fill_null(False)
-        )
-        uri = pc.if_else(follows, _apply(rule, path), uri)
-        ruled = pc.and_not(ruled, follows)
-    if pc.any(ruled, min_count=0).as_py():
+    skips = skip.unique().drop_null().to_pylist()
+    if max(len(skips), len(base.unique().drop_null())) > most_rules:
         raise pa.ArrowInvalid(f"a row group has more than {MAX_URI_BASES} rules for its URIs")
-    return uri.cast(pa.string())
+    path = rest = path.cast(pa.binary())
+    for bytes_ in skips:
+        rest = pc.if_else(pc.equal(skip, bytes_), _skip(path, bytes_), rest)
+    joined = pc.binary_join_element_wise(base.cast(pa.binary()), rest, b"")
+    return pc.coalesce(joined, explicit.cast(pa.binary())).cast(pa.string())  # which checks the UTF-8
 
 
 def _rule_of(path: bytes, uri: bytes) -> tuple[bytes, int]:
@@ -285,9 +312,9 @@ def _rule_of(path: bytes, uri: bytes) -> tuple[bytes, int]:
     return uri[: len(uri) - same], len(path) - same
 
 
-def _apply(rule: tuple[bytes, int], path: pa.BinaryArray) -> pa.BinaryArray:
-    base, skip = rule
-    if skip < 0:
-        raise pa.ArrowInvalid(f"a URI skips {skip} bytes of its path")
+def _skip(path: pa.BinaryArray, count: int, instead: bytes = b"") -> pa.BinaryArray:
+    """The paths with other bytes instead of their first ones."""
+    if count < 0:
+        raise pa.ArrowInvalid(f"a URI skips {count} bytes of its path")
     # Not binary_slice: without a `stop` it fails on valid input (apache/arrow#51222).
-    return pc.binary_replace_slice(path, 0, skip, base)
+    return pc.binary_replace_slice(path, 0, count, instead)

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from refart.entries import Page, check_page
+from refart.entries import PAGE_ROWS, Page
 from refart.errors import InvalidInputError
 from refart.manifest import canonical
 from refart.manifest.index import MAX_COUNT, KeptShard, ManifestIndex, ShardInfo
+from refart.manifest.runs import concat
 from refart.manifest.shards import ShardWriter
 
 
@@ -28,15 +29,16 @@ def write_manifest(pages: Iterable[Page | KeptShard], folder: Path) -> Built:
 
     A `KeptShard` is taken over unread where the cut rule gives exactly that shard again: it begins after a
     cut, and ends at one or at the end of the stream. Otherwise its rows are read and cut anew. Holds about
-    two pages, however many there are.
+    two full pages, however many there are.
 
-    Raises `InvalidInputError` for a row that is not acceptable (see `entries.check_page`) and `ValueError`
-    for a path that does not come after the one before it, which is a mistake of the caller. After any error,
-    also one of `pages`, no file is left.
+    Rows are trusted, as in `Draft.add`: `entries.check_page` is for who takes them from outside. Raises
+    `InvalidInputError` for sizes that no index can state the sum of, and `ValueError` for a path that does not
+    come after the one before it, which is a mistake of the caller. After any error, also one of `pages`, no
+    file is left.
     """
     cutter = _Cutter(folder)
     try:
-        for item, is_last in _marking_last(pages):
+        for item, is_last in _marking_last(_joined(pages)):
             if not isinstance(item, KeptShard):
                 cutter.add(item)
             elif cutter.can_keep(item.info, is_last=is_last):
@@ -50,12 +52,29 @@ def write_manifest(pages: Iterable[Page | KeptShard], folder: Path) -> Built:
         raise
 
 
+def _joined(items: Iterable[Page | KeptShard]) -> Iterator[Page | KeptShard]:
+    """The same rows in pages that are as full as they can be, or each call of what follows would cost more than
+    its rows; without pages that have none."""
+    waiting: list[Page] = []
+    rows = 0
+    for item in items:
+        more = 0 if isinstance(item, KeptShard) else item.num_rows
+        if waiting and (isinstance(item, KeptShard) or rows + more > PAGE_ROWS):
+            yield concat(waiting)
+            waiting, rows = [], 0
+        if isinstance(item, KeptShard):
+            yield item
+        elif more:
+            waiting.append(item)
+            rows += more
+    if waiting:
+        yield concat(waiting)
+
+
 def _marking_last(items: Iterable[Page | KeptShard]) -> Iterator[tuple[Page | KeptShard, bool]]:
-    """Each item that holds rows, and whether it is the last."""
+    """Each item, and whether it is the last."""
     waiting = None
     for item in items:
-        if not isinstance(item, KeptShard) and item.num_rows == 0:
-            continue
         if waiting is not None:
             yield waiting, False
         waiting = item
@@ -72,17 +91,19 @@ class _Cutter:
         self._last_path: str | None = None
 
     def add(self, page: Page) -> None:
-        check_page(page, "manifest")
         paths = page["path"]
         self._check_order(canonical.first_out_of_order(paths, self._last_path))
         self._last_path = paths[-1].as_py()
         start = 0
-        for row in canonical.cuts(paths):
-            self._append(page.slice(start, row + 1 - start))
-            self._close()
-            start = row + 1
+        group_ends: list[int] = []
+        for row in canonical.ends(paths, canonical.GROUP_BITS):
+            group_ends.append(row + 1 - start)
+            if canonical.is_cut(paths[row].as_py()):
+                self._append(page.slice(start, row + 1 - start), group_ends)
+                self._close()
+                start, group_ends = row + 1, []
         if start < page.num_rows:
-            self._append(page.slice(start))
+            self._append(page.slice(start), group_ends)
 
     def can_keep(self, shard: ShardInfo, *, is_last: bool) -> bool:
         return self._open is None and (is_last or canonical.is_cut(shard.last_path))
@@ -110,10 +131,10 @@ class _Cutter:
         for _, path in self._new:
             path.unlink(missing_ok=True)
 
-    def _append(self, rows: Page) -> None:
+    def _append(self, rows: Page, group_ends: list[int]) -> None:
         if self._open is None:
             self._open = ShardWriter(self._folder)
-        self._open.add(rows)
+        self._open.add(rows, group_ends)
 
     def _close(self) -> None:
         assert self._open is not None

@@ -58,9 +58,13 @@ class FolderStore:
 
 
 @contextmanager
-def small_shards(cut_bits: int = 3, group_rows: int = 4) -> Iterator[None]:
+def small_shards(cut_bits: int = 3, group_bits: int = 1, max_group_rows: int = 4) -> Iterator[None]:
     """Cut shards of some `2 ** cut_bits` rows in small row groups, so that few entries make many of both."""
-    with patch.object(canonical, "CUT_BITS", cut_bits), patch.object(shards, "GROUP_ROWS", group_rows):
+    with (
+        patch.object(canonical, "CUT_BITS", cut_bits),
+        patch.object(canonical, "GROUP_BITS", group_bits),
+        patch.object(shards, "MAX_GROUP_ROWS", max_group_rows),
+    ):
         yield
 
 

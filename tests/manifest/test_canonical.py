@@ -13,7 +13,7 @@ from hypothesis import given
 
 from refart.entries import SCHEMA, Entry, page_of
 from refart.manifest import canonical
-from refart.manifest.canonical import RowDigest, cuts, first_out_of_order, is_cut, root_digest
+from refart.manifest.canonical import RowDigest, ends, first_out_of_order, is_cut, root_digest
 from tests.manifest.support import small_shards
 from tests.strategies import paged, paths, sorted_entries
 
@@ -38,8 +38,8 @@ PATHS = {
 def test_cuts_are_spread_evenly_however_paths_are_named(kind):
     """Lengths of shards are geometric: the mean is right, and so is the share of long ones."""
     with small_shards(cut_bits=8):
-        ends = cuts(pa.array(PATHS[kind]))
-    lengths = [after - before for before, after in pairwise(ends)]
+        found = ends(pa.array(PATHS[kind]), canonical.CUT_BITS)
+    lengths = [after - before for before, after in pairwise(found)]
     mean = sum(lengths) / len(lengths)
     assert 256 * 0.9 < mean < 256 * 1.1
     assert max(lengths) < 256 * 14  # one in a million
@@ -51,7 +51,9 @@ def test_cut_rule_is_sixteen_zero_bits_of_sha256():
     found = [
         path for path in PATHS["sequential"] if hashlib.sha256(path.encode()).hexdigest().startswith("0000")
     ]
-    assert [PATHS["sequential"][row] for row in cuts(pa.array(PATHS["sequential"]))] == found
+    assert [
+        PATHS["sequential"][row] for row in ends(pa.array(PATHS["sequential"]), canonical.CUT_BITS)
+    ] == found
     assert found
     assert all(map(is_cut, found))
 
@@ -61,9 +63,9 @@ def test_cuts_of_a_slice_are_those_of_the_whole(names, start, length):
     """A worker that holds a range of paths finds the cuts that lie in it."""
     whole = pa.array(names, pa.string())
     with small_shards(cut_bits=1):
-        inside = [row - start for row in cuts(whole) if start <= row < start + length]
-        assert cuts(whole.slice(start, length)) == inside
-        assert cuts(whole) == [row for row, path in enumerate(names) if is_cut(path)]
+        inside = [row - start for row in ends(whole, 1) if start <= row < start + length]
+        assert ends(whole.slice(start, length), 1) == inside
+        assert ends(whole, 1) == [row for row, path in enumerate(names) if is_cut(path)]
 
 
 @given(sorted_entries(), st.integers(1, 30), st.integers(1, 30))
@@ -159,3 +161,8 @@ def test_a_repeated_path_is_out_of_order():
 def test_the_constant_of_the_format():
     """Changing it changes every digest: that is a new format version."""
     assert canonical.CUT_BITS == 16
+
+
+def test_a_shard_ends_with_a_row_group():
+    """The writer finds both by one hash of each path."""
+    assert canonical.GROUP_BITS < canonical.CUT_BITS

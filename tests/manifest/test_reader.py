@@ -9,8 +9,9 @@ from hypothesis import given
 
 from refart.entries import PAGE_ROWS, SCHEMA, Entry
 from refart.errors import FormatError, InvalidInputError, NotFoundError
+from refart.manifest import reader
 from refart.manifest.index import ManifestIndex
-from refart.manifest.reader import CACHED_PAGES, Manifest
+from refart.manifest.reader import Manifest
 from tests.manifest.support import FolderStore, listed, reference, small_shards
 from tests.strategies import few_paths, paged, sorted_entries
 
@@ -85,10 +86,18 @@ def test_shards_without_statistics_are_readable(store):
     assert listed(manifest.pages()) == ROWS
 
 
-def test_lookups_keep_few_pages(store):
+def test_lookups_keep_few_rows(store, monkeypatch):
+    monkeypatch.setattr(reader, "CACHED_ROWS", 10)
     manifest = store.manifest(paged(ROWS, 50))
     assert [manifest.get(e.path) for e in ROWS] == ROWS
-    assert len(manifest._cached) == CACHED_PAGES
+    assert 5 <= sum(page.num_rows for page in manifest._cached.values()) <= 10
+
+
+def test_a_lookup_reads_one_row_group(store):
+    with small_shards(cut_bits=30):
+        manifest = store.manifest(paged(ROWS, 50))
+        assert manifest.get("b/040") == reference("b/040")
+        assert sum(page.num_rows for page in manifest._cached.values()) <= 4
 
 
 def test_get_outside_of_all_shards_opens_nothing(store):
@@ -162,7 +171,8 @@ def test_another_shard_under_the_key_is_noticed(store):
 def test_unsorted_shards_are_refused(store, monkeypatch):
     """Even if the index agrees with them: lookups rely on the order."""
     monkeypatch.setattr("refart.manifest.canonical.first_out_of_order", lambda paths, after: None)
-    with small_shards(cut_bits=30):
+    with small_shards(cut_bits=30, group_bits=30):
         manifest = store.manifest(paged([reference("a"), reference("c"), reference("b"), reference("d")], 9))
-        with pytest.raises(FormatError, match="'b' does not come after"):
-            list(manifest.pages())
+        for prefix in (None, "c"):
+            with pytest.raises(FormatError, match="'b' does not come after"):
+                list(manifest.pages(prefix))

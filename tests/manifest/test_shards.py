@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 from pathlib import Path
+from unittest.mock import patch
 
 import hypothesis.strategies as st
 import pyarrow as pa
@@ -12,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 
-from refart.entries import Entry, page_of
+from refart.entries import PAGE_ROWS, Entry, page_of
 from refart.errors import FormatError, NotFoundError, StoreError
-from refart.manifest import shards
+from refart.manifest import canonical, shards
 from refart.manifest.shards import FILE_SCHEMA, MAX_URI_BASES, ShardFile, ShardTally, ShardWriter, exact_sum
 from tests.manifest.support import listed, reference, small_shards
 from tests.strategies import paged, sorted_entries
@@ -23,13 +24,13 @@ from tests.strategies import paged, sorted_entries
 def write(folder: Path, pages):
     writer = ShardWriter(folder)
     for page in pages:
-        writer.add(page)
+        writer.add(page, [row + 1 for row in canonical.ends(page["path"], canonical.GROUP_BITS)])
     return writer.close()
 
 
 def read(path: Path):
     file = ShardFile(str(path), "test")
-    pages = [file.page(group) for group in range(file.group_count)]
+    pages = list(file.pages())
     file.close()
     return pages
 
@@ -128,7 +129,7 @@ def test_sums_beyond_64_bits_are_exact():
 
 def test_a_discarded_writer_leaves_no_file(tmp_path):
     writer = ShardWriter(tmp_path)
-    writer.add(page_of([reference("a")]))
+    writer.add(page_of([reference("a")]), [])
     writer.discard()
     assert list(tmp_path.iterdir()) == []
 
@@ -221,6 +222,7 @@ def not_utf8(value: bytes) -> pa.StringArray:
         ({"uri": ["s3://b/other"]}, "half a rule"),
         ({"uri_base": [None], "uri_skip": [None]}, "must be a sha256"),
         ({"path": ["é"], "uri_skip": [1]}, "is damaged"),
+        ({"path": [f"{n:02d}" for n in range(40)], "uri_skip": [*range(40)]}, "more than 16 rules"),
         ({"pin": ["x"]}, "is not kind:value"),
         (
             {"path": [f"{n:02d}" for n in range(40)], "uri_base": [f"s{n}" for n in range(40)]},
@@ -245,8 +247,57 @@ def test_other_types_are_refused(tmp_path):
         read(hostile(tmp_path, schema))
 
 
-def test_group_rows_are_a_page():
-    assert shards.GROUP_ROWS == 65_536
+def test_a_row_group_fits_a_page():
+    assert shards.MAX_GROUP_ROWS == PAGE_ROWS
+
+
+def group_paths(path: Path) -> list[list[str]]:
+    """The paths of each row group."""
+    file = pq.ParquetFile(path)
+    return [file.read_row_group(n)["path"].to_pylist() for n in range(file.num_row_groups)]
+
+
+@given(rows=sorted_entries(max_size=60).filter(bool), page_rows=st.integers(1, 9))
+def test_row_groups_end_where_the_hash_says(tmp_path_factory, rows, page_rows):
+    with small_shards(group_bits=2, max_group_rows=1000):
+        _, path = write(tmp_path_factory.mktemp("shard"), paged(rows, page_rows))
+        groups = group_paths(path)
+        ends = [row for group in groups[:-1] for row in group[-1:]]
+        inside = [row for group in groups for row in group[:-1]]
+        assert [path for group in groups for path in group] == [row.path for row in rows]
+        assert len(canonical.ends(pa.array(ends, pa.string()), 2)) == len(ends)
+        assert canonical.ends(pa.array(inside, pa.string()), 2) == []
+
+
+def test_no_row_group_is_longer_than_a_page(tmp_path):
+    """However unlikely the hashes, and whatever pages came in."""
+    with small_shards(group_bits=60, max_group_rows=4):
+        rows = [reference(f"{n:04d}") for n in range(23)]
+        _, path = write(tmp_path, paged(rows, 7))
+        assert [len(group) for group in group_paths(path)] == [4, 4, 4, 4, 4, 3]
+
+
+def test_row_groups_are_read_together(tmp_path):
+    """As many as a page has room for, or each would cost more than its rows."""
+    with small_shards():
+        rows = [reference(f"{n:04d}") for n in range(50)]
+        _, path = write(tmp_path, paged(rows, 7))
+        assert len(group_paths(path)) > 12
+        assert len(read(path)) == 1
+        with patch.object(shards, "PAGE_ROWS", 10):
+            pages = read(path)
+        assert listed(pages) == rows
+        assert 5 <= len(pages) < 8
+
+
+def test_some_row_groups_are_read_alone(tmp_path):
+    with small_shards():
+        rows = [reference(f"{n:04d}") for n in range(50)]
+        _, path = write(tmp_path, paged(rows, 50))
+        file = ShardFile(str(path), "test")
+        groups = group_paths(path)
+        assert [e.path for e in listed(file.pages([1, 4, 5]))] == groups[1] + groups[4] + groups[5]
+        file.close()
 
 
 def test_tally_of_pages_is_what_the_writer_says(tmp_path):
