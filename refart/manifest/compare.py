@@ -1,9 +1,13 @@
-"""What changed between two manifests, at a cost that follows the change and not the artifact."""
+"""What changed between two manifests, at a cost that follows the change and not the artifact.
+
+Shards that both have are not opened. Of the others, row groups that are equal to the byte are not decoded.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +16,11 @@ import pyarrow.compute as pc
 
 from refart.entries import SCHEMA, Page, page_of
 from refart.manifest.reader import Manifest, Scope
-from refart.manifest.shards import exact_sum
+from refart.manifest.shards import ShardFile, exact_sum
+
+MAX_RIVALS: Final = 4
+"""Shards of one side whose row groups are compared with those of one shard of the other: mostly one, more where an
+entry that ended a shard came or went. They are open together."""
 
 CHANGES: Final[pa.Schema] = pa.schema(
     [
@@ -46,6 +54,47 @@ class DiffSummary:
     """Shards of either side that had to be opened."""
 
 
+class _Side:
+    """The shards of one manifest that the other does not have."""
+
+    def __init__(self, manifest: Manifest | None, shared: set[str], scope: Scope | None) -> None:
+        self._manifest = manifest
+        self._scope = scope
+        found = manifest.shards(scope) if manifest is not None else ()
+        self.shards = [shard for shard in found if shard.manifest_digest not in shared]
+        self._files: dict[int, ShardFile] = {}
+        self._fingerprints: dict[int, list[bytes | None]] = {}
+
+    def pages(self, number: int, other: _Side) -> Iterator[Page]:
+        """The rows of a shard, without row groups that the other side has too."""
+        assert self._manifest is not None
+        there: set[bytes | None] = set()
+        for rival in self._rivals(number, other):
+            if number in other._rivals(rival, self):  # each side must leave out what the other does
+                there.update(other._fingerprints_of(rival))
+        found = self._fingerprints_of(number) if there else []
+        equal = {group for group, fingerprint in enumerate(found) if fingerprint and fingerprint in there}
+        shard = self.shards[number]
+        opened = self._files.pop(number) if number in self._files else self._manifest.open_shard(shard)
+        with closing(opened) as file:
+            yield from self._manifest.file_pages(file, shard, self._scope, without=equal)
+
+    def _rivals(self, number: int, other: _Side) -> range:
+        """The shards of the other side that overlap one of this side; none where they are many."""
+        shard = self.shards[number]
+        start = bisect_left(other.shards, shard.first_path, key=lambda rival: rival.last_path)
+        end = bisect_right(other.shards, shard.last_path, key=lambda rival: rival.first_path)
+        return range(start, end) if end - start <= MAX_RIVALS else range(0)
+
+    def _fingerprints_of(self, number: int) -> list[bytes | None]:
+        """Those of the row groups of a shard; its file stays open for its rows, which are read soon after."""
+        if number not in self._fingerprints:
+            assert self._manifest is not None
+            file = self._files[number] = self._manifest.open_shard(self.shards[number])
+            self._fingerprints[number] = [file.fingerprint(group) for group in range(file.group_count)]
+        return self._fingerprints[number]
+
+
 class Diff:
     """The changes from one manifest to another: iterate once for pages of `CHANGES`, ordered by path.
 
@@ -63,19 +112,17 @@ class Diff:
         self.summary = DiffSummary()
         # A shard of equal rows on both sides has no change, wherever it stands: no path is in two shards.
         shared = _digests(old) & _digests(new)
-        self._old, self._new = (self._side(manifest, shared, scope) for manifest in (old, new))
+        one, other = (_Side(manifest, shared, scope) for manifest in (old, new))
+        self._old, self._new = self._rows(one, other), self._rows(other, one)
         self._pages = self._changes()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self._pages
 
-    def _side(self, manifest: Manifest | None, shared: set[str], scope: Scope | None) -> Iterator[Page]:
-        if manifest is None:
-            return
-        for shard in manifest.shards(scope):
-            if shard.manifest_digest not in shared:
-                self.summary.shards_read += 1
-                yield from manifest.shard_pages(shard, scope)
+    def _rows(self, side: _Side, other: _Side) -> Iterator[Page]:
+        for number in range(len(side.shards)):
+            self.summary.shards_read += 1
+            yield from side.pages(number, other)
 
     def _changes(self) -> Iterator[pa.RecordBatch]:
         old, new = next(self._old, None), next(self._new, None)
@@ -110,7 +157,8 @@ class Diff:
 def diff(old: Manifest | None, new: Manifest | None, prefix: str | None = None) -> Diff:
     """Compare two manifests; None is one without entries. `prefix` narrows both as in `Manifest.pages`.
 
-    Only shards that the two do not share are read, a page of each side at a time. Raises `InvalidInputError`
+    Only shards that the two do not share are read, a page of each side at a time, and of those only row groups
+    that differ. Raises `InvalidInputError`
     for a prefix that can be no path; while pages are taken, what `Manifest.shard_pages` raises.
     """
     return Diff(old, new, Scope.of(prefix))

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -73,9 +73,31 @@ class Manifest:
         where it rotted or was cut short, `NotFoundError` where it is missing, `StoreError` where it cannot be
         read.
         """
-        if scope is not None and not scope.covers(shard.first_path, shard.last_path):
-            return self._part_of(shard, scope)
-        return self._whole(shard)
+        with closing(self.open_shard(shard)) as file:
+            yield from self.file_pages(file, shard, scope)
+
+    def open_shard(self, shard: ShardInfo) -> ShardFile:
+        """Open the file of a shard, for the caller to close."""
+        local = self._store.local_path("shards", shard.key)
+        return ShardFile(
+            local if local is not None else pa.py_buffer(self._store.read("shards", shard.key)), shard.key
+        )
+
+    def file_pages(
+        self, file: ShardFile, shard: ShardInfo, scope: Scope | None = None, *, without: Container[int] = ()
+    ) -> Iterator[Page]:
+        """As `shard_pages`, from an open file and without some of its row groups."""
+        groups = [group for group in range(file.group_count) if group not in without]
+        if scope is None or scope.covers(shard.first_path, shard.last_path):
+            pages = _ascending(file.pages(groups), file.name)
+            return pages if len(groups) < file.group_count else _verified(pages, file, shard)
+
+        def is_near(group: int) -> bool:
+            bounds = file.bounds(group)
+            return bounds is None or scope.meets(*bounds)
+
+        found = map(scope.select, _ascending(file.pages(filter(is_near, groups)), file.name))
+        return (page for page in found if page.num_rows)
 
     def get(self, path: str) -> Entry | None:
         """The entry at exactly this path, or None. Reads one row group, or none where it was read just
@@ -89,38 +111,6 @@ class Manifest:
         row = pc.index(page["path"], path).as_py()
         return next(entries_of(page.slice(row, 1))) if row >= 0 else None
 
-    def _whole(self, shard: ShardInfo) -> Iterator[Page]:
-        tally = ShardTally()
-        page: Page | None = None
-        with closing(self._open(shard)) as file:
-            for following in _ascending(file.pages(), file.name):
-                if page is not None:
-                    yield page
-                page = following
-                tally.update(page)
-        if page is None:
-            raise FormatError(f"{file.name} holds no rows, the index states {shard.rows:,}")
-        # `file_bytes` may differ: the store keeps the first file of a key, whoever wrote it.
-        found = tally.info(shard.file_bytes)
-        if shard.weak_rows is None:
-            found = replace(found, weak_rows=None)
-        if found != shard:
-            raise FormatError(
-                f"{file.name} is damaged: its rows are not those that the manifest index states"
-            )
-        yield page
-
-    def _part_of(self, shard: ShardInfo, scope: Scope) -> Iterator[Page]:
-        with closing(self._open(shard)) as file:
-            groups = (
-                group
-                for group in range(file.group_count)
-                if (bounds := file.bounds(group)) is None or scope.meets(*bounds)
-            )
-            for page in map(scope.select, _ascending(file.pages(groups), file.name)):
-                if page.num_rows:
-                    yield page
-
     def _page_around(self, shard: ShardInfo, path: str) -> Page | None:
         """The row group that may hold `path`, from the cache or the store."""
         with self._lock:
@@ -128,7 +118,7 @@ class Manifest:
                 if key == shard.key and page["path"][0].as_py() <= path <= page["path"][-1].as_py():
                     self._cached.move_to_end((key, group))
                     return page
-        with closing(self._open(shard)) as file:
+        with closing(self.open_shard(shard)) as file:
             for group in range(file.group_count):
                 bounds = file.bounds(group)
                 if bounds is not None and not bounds[0] <= path <= bounds[1]:
@@ -142,12 +132,6 @@ class Manifest:
                     return page
         return None
 
-    def _open(self, shard: ShardInfo) -> ShardFile:
-        local = self._store.local_path("shards", shard.key)
-        return ShardFile(
-            local if local is not None else pa.py_buffer(self._store.read("shards", shard.key)), shard.key
-        )
-
 
 def _ascending(pages: Iterable[Page], name: str) -> Iterator[Page]:
     """The pages of a shard. Raises `FormatError` where paths do not ascend: lookups and diffs rely on it."""
@@ -158,6 +142,26 @@ def _ascending(pages: Iterable[Page], name: str) -> Iterator[Page]:
             raise FormatError(f"{name}: {wrong[:200]!r} does not come after the path before it")
         last_path = page["path"][-1].as_py()
         yield page
+
+
+def _verified(pages: Iterable[Page], file: ShardFile, shard: ShardInfo) -> Iterator[Page]:
+    """All pages of a shard. Raises `FormatError` before the last one where they are not what the index states."""
+    tally = ShardTally()
+    page: Page | None = None
+    for following in pages:
+        if page is not None:
+            yield page
+        page = following
+        tally.update(page)
+    if page is None:
+        raise FormatError(f"{file.name} holds no rows, the index states {shard.rows:,}")
+    # `file_bytes` may differ: the store keeps the first file of a key, whoever wrote it.
+    found = tally.info(shard.file_bytes)
+    if shard.weak_rows is None:
+        found = replace(found, weak_rows=None)
+    if found != shard:
+        raise FormatError(f"{file.name} is damaged: its rows are not those that the manifest index states")
+    yield page
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ The encoding of URIs saves most of their bytes and is no part of any digest.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -177,7 +178,8 @@ class ShardFile:
     def __init__(self, source: str | pa.Buffer, key: str) -> None:
         self.name = f"shard {key}"
         with self._reading():
-            self._file = pq.ParquetFile(source, page_checksum_verification=True)
+            self._bytes = pa.OSFile(source) if isinstance(source, str) else pa.BufferReader(source)
+            self._file = pq.ParquetFile(self._bytes, page_checksum_verification=True)
             found = self._file.schema_arrow
         if _columns(found) != _columns(FILE_SCHEMA):
             raise FormatError(
@@ -195,6 +197,25 @@ class ShardFile:
             if statistics is None or not statistics.has_min_max:
                 return None
             return statistics.min, statistics.max
+
+    def fingerprint(self, group: int) -> bytes | None:
+        """A hash of the bytes of a row group without its pins: where two are equal, so are all entries but for pins.
+
+        Equal entries have equal fingerprints only if one writer wrote both groups. None where the columns do not
+        lie one behind the other.
+        """
+        with self._reading():
+            columns = [self._file.metadata.row_group(group).column(n) for n in range(len(FILE_SCHEMA) - 1)]
+            start = end = _first_byte(columns[0])
+            about = []
+            for column in columns:
+                if _first_byte(column) != end:
+                    return None
+                end += column.total_compressed_size
+                about.append((column.num_values, column.compression, column.total_compressed_size))
+            digest = hashlib.sha256(repr(about).encode())
+            digest.update(self._bytes.read_at(end - start, start))
+        return digest.digest()
 
     def pages(self, groups: Iterable[int] | None = None) -> Iterator[Page]:
         """The rows of these row groups (numbers ascend; default: all), in as few pages as have room for them."""
@@ -227,6 +248,7 @@ class ShardFile:
 
     def close(self) -> None:
         self._file.close()
+        self._bytes.close()
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -238,6 +260,11 @@ class ShardFile:
             if isinstance(error, OSError) and error.errno is not None:
                 raise StoreError(f"{self.name} cannot be read: {error}") from error
             raise FormatError(f"{self.name} is damaged: {error}") from error
+
+
+def _first_byte(column: pq.ColumnChunkMetaData) -> int:
+    offset = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+    return int(offset)
 
 
 def _columns(schema: pa.Schema) -> str:

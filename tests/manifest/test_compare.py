@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import hypothesis.strategies as st
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 
 from refart.errors import InvalidInputError
-from refart.manifest.compare import CHANGES, DiffSummary, diff
+from refart.manifest import shards
+from refart.manifest.canonical import is_cut
+from refart.manifest.compare import CHANGES, MAX_RIVALS, DiffSummary, diff
 from tests.manifest.support import FolderStore, reference, small_shards
 from tests.strategies import entries, few_paths, in_order, paged, sorted_entries
 
@@ -148,6 +151,60 @@ def test_a_removed_cut_joins_two_shards(store):
     for changes, kind in ((diff(old, new), "removed"), (diff(new, old), "added")):
         assert [(row["path"], row["change"]) for row in rows_of(changes)] == [(cut, kind)]
         assert changes.summary.shards_read == 3
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The number of rows in each page that was decoded."""
+    rows = []
+
+    def check_page(page, origin):
+        rows.append(page.num_rows)
+        return page
+
+    monkeypatch.setattr(shards, "check_page", check_page)
+    return rows
+
+
+CHANGED = [*ROWS[:100], replace(ROWS[100], size=11), *ROWS[101:]]
+WITHOUT_ONE = [*ROWS[:100], *ROWS[101:]]
+
+
+@pytest.mark.parametrize(("rows", "change"), [(CHANGED, "modified"), (WITHOUT_ONE, "removed")])
+def test_row_groups_that_are_equal_are_not_decoded(store, decoded, rows, change):
+    """Also behind an entry that came or went, which moves all rows after it."""
+    with small_shards(cut_bits=30, group_bits=2, max_group_rows=100):
+        changes = diff(store.manifest(paged(ROWS, 50)), store.manifest(paged(rows, 50)))
+        assert [(row["path"], row["change"]) for row in rows_of(changes)] == [("0100", change)]
+    assert 2 <= sum(decoded) <= 2 * 20
+
+
+def test_row_groups_with_other_pins_are_not_decoded(store, decoded):
+    with small_shards(cut_bits=30, group_bits=2, max_group_rows=100):
+        other_pins = [replace(row, pin="version:2") for row in CHANGED]
+        changes = diff(store.manifest(paged(ROWS, 50)), store.manifest(paged(other_pins, 50)))
+        assert [row["path"] for row in rows_of(changes)] == ["0100"]
+    assert 2 <= sum(decoded) <= 2 * 20
+
+
+def test_files_of_another_writer_are_compared_by_their_rows(store):
+    """Equal rows are other bytes there: both are decoded."""
+    old, new = store.manifest(paged(ROWS, 50)), store.manifest(paged(CHANGED, 50))
+    for shard in old.index.shards:
+        path = store.path("shards", shard.key)
+        pq.write_table(pq.read_table(path), path, row_group_size=3, compression="gzip")
+    assert [row["path"] for row in rows_of(diff(old, new))] == ["0100"]
+    assert [row["path"] for row in rows_of(diff(new, old))] == ["0100"]
+
+
+def test_a_shard_that_lies_against_many_is_compared_by_its_rows(store):
+    """One large shard (of a manifest with hardly any entry that could end one) against dozens."""
+    with small_shards(cut_bits=30):
+        old = store.manifest(paged([row for row in ROWS if not is_cut(row.path)], 50))
+    new = store.manifest(paged(CHANGED, 50))
+    assert len(new.index.shards) > MAX_RIVALS
+    found = {row["path"] for row in rows_of(diff(old, new)) if row["change"] == "modified"}
+    assert found == {"0100"}
 
 
 def test_a_prefix_reads_only_shards_that_may_hold_it(store):
