@@ -13,7 +13,7 @@ from typing import Final, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refart.entries import SCHEMA, Page
+from refart.entries import SCHEMA, Page, text_of
 
 CUT_BITS: Final = 16
 """A path whose SHA-256 starts with this many zero bits ends a shard: every 65,536th path on average."""
@@ -118,9 +118,4 @@ def _string_parts(column: pa.StringArray) -> tuple[pa.Buffer, pa.Buffer]:
     lengths = _int_bytes(pc.binary_length(column))
     if column.null_count:  # a null may hide bytes of its own: leave them out
         column = column.drop_null()
-    if len(column) == 0:
-        return lengths, pa.py_buffer(b"")
-    _, offsets, values = column.buffers()
-    bounds = memoryview(offsets).cast("i")
-    first, last = bounds[column.offset], bounds[column.offset + len(column)]
-    return lengths, values.slice(first, last - first) if values is not None else pa.py_buffer(b"")
+    return lengths, text_of(column)
