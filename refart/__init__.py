@@ -13,10 +13,12 @@ Names are loaded when they are first used: `import refart` loads no driver, no p
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = (
+    False  # true to type checkers by its name; to import `typing` takes as long as to start Python
+)
 if TYPE_CHECKING:
     from refart.artifact import Artifact
     from refart.errors import (
@@ -86,7 +88,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
         globals()[name] = value

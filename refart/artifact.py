@@ -21,33 +21,33 @@ from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Literal
 from weakref import finalize
 
-from refart import names
-from refart.catalog.base import Committed, ManifestInfo, Patch, RunRow, VersionFilter, VersionKey, VersionRow
-from refart.context import Context, Local
-from refart.entries import Entry, entries_of
+from refart import manifest, names, ops
+from refart.catalog.base import (
+    Committed,
+    Direction,
+    ManifestInfo,
+    Patch,
+    RunRow,
+    VersionFilter,
+    VersionKey,
+    VersionRow,
+)
 from refart.errors import ChecksumError, ConflictError, FinalizedError, InvalidInputError, NotFoundError
-from refart.handles import ArtifactEntry, Entries
 from refart.local import local_side
-from refart.manifest import compare
-from refart.manifest.compare import Diff
-from refart.manifest.draft import Draft
-from refart.manifest.index import ManifestIndex
-from refart.manifest.reader import Manifest
 from refart.opening import shared_context
-from refart.ops import add as ops_add
-from refart.ops import commit as ops_commit
-from refart.ops import download as ops_download
-from refart.ops import lineage as ops_lineage
-from refart.ops import reuse as ops_reuse
-from refart.ops import verify as ops_verify
-from refart.ops.identify import Checksum
-from refart.ops.patterns import Patterns
-from refart.ops.select import selection
 
 if TYPE_CHECKING:
-    from refart.catalog.base import Direction
-    from refart.ops.download import Link
+    from refart.context import Context, Local
+    from refart.entries import Entry
+    from refart.handles import ArtifactEntry, Entries
+    from refart.manifest.compare import Diff
+    from refart.manifest.draft import Added, Draft
+    from refart.manifest.index import ManifestIndex
+    from refart.manifest.reader import Manifest
+    from refart.ops.download import DownloadReport, Link
+    from refart.ops.identify import Checksum
     from refart.ops.lineage import LineageGraph
+    from refart.ops.patterns import Patterns
     from refart.ops.verify import VerifyReport
 
 _log = logging.getLogger("refart")
@@ -69,8 +69,8 @@ class Artifact:
         description: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        self._name = names.check_name(name, "artifact name")
-        self._type = names.check_name(type, "artifact type")
+        self._begin(names.check_name(name, "artifact name"), names.check_name(type, "artifact type"))
+        self._draft: Draft | None = manifest.draft.Draft()
         self.description = names.check_description(description)
         self.metadata: dict[str, Any] = names.check_metadata(metadata)
         """JSON-like; change it in place or assign it, then `save()` on a logged version."""
@@ -78,7 +78,10 @@ class Artifact:
         self.tags: list[str] = []
         self.ttl: timedelta | None = None
         """Time to live from `created_at`; None is for ever. Recorded; nothing is removed by itself."""
-        self._draft: Draft | None = Draft()
+
+    def _begin(self, name: str, type: str) -> None:
+        self._name, self._type = name, type
+        self._draft = None
         self._local: Local | None = None
         self._context: Context | None = None
         self._row: VersionRow | None = None
@@ -90,7 +93,8 @@ class Artifact:
 
     @classmethod
     def _of(cls, context: Context, row: VersionRow) -> Artifact:
-        self = cls(row.key.name, row.type)
+        self = cls.__new__(cls)
+        self._begin(row.key.name, row.type)
         self._adopt(context, Committed(row, created=False))
         return self
 
@@ -259,7 +263,7 @@ class Artifact:
                 allow_empty=allow_empty,
                 overwrite=overwrite,
             )
-        added = ops_add.add_reference(
+        added = ops.add.add_reference(
             self._here(),
             self._editable(),
             os.fspath(uri),
@@ -274,7 +278,7 @@ class Artifact:
             strip_signature=strip_signature,
             executor=executor,
         )
-        return Entries(self, added)
+        return self._handles(added)
 
     def add_references(
         self,
@@ -289,7 +293,7 @@ class Artifact:
         `base` is a prefix of all of them: paths are then the rest below it. Without it, paths are base names (two of
         the same name are an error). The other arguments are those of `add_reference`.
         """
-        added = ops_add.add_references(
+        added = ops.add.add_references(
             self._here(),
             self._editable(),
             uris,
@@ -298,7 +302,7 @@ class Artifact:
             strip_signature=strip_signature,
             executor=executor,
         )
-        return Entries(self, added)
+        return self._handles(added)
 
     def add_file(
         self, local_path: PathLike, name: str | None = None, overwrite: bool = False, force: bool = False
@@ -309,10 +313,10 @@ class Artifact:
         not change until it is logged (`ConflictError` then). Other bytes at the same path are `ConflictError` unless
         `overwrite`.
         """
-        entry = ops_add.add_file(
+        entry = ops.add.add_file(
             self._here(), self._editable(), local_path, name=name, overwrite=overwrite, force=force
         )
-        return ArtifactEntry._of(self, entry)
+        return self._handle(entry)
 
     def add_dir(
         self,
@@ -329,7 +333,7 @@ class Artifact:
 
         Symbolic links are followed, or left out with `follow_symlinks=False`.
         """
-        added = ops_add.add_dir(
+        added = ops.add.add_dir(
             self._here(),
             self._editable(),
             local_path,
@@ -341,7 +345,7 @@ class Artifact:
             force=force,
             follow_symlinks=follow_symlinks,
         )
-        return Entries(self, added)
+        return self._handles(added)
 
     @contextmanager
     def new_file(
@@ -351,17 +355,17 @@ class Artifact:
         if mode not in ("w", "wb", "x", "xb"):
             raise InvalidInputError(f"mode must be w, wb, x or xb, not {mode!r}")
         draft = self._editable()
-        target = ops_add.new_file_target(self._staging_folder, name)
+        target = ops.add.new_file_target(self._staging_folder, name)
         if "b" not in mode:
             encoding = encoding or "utf-8"
         with target.open(mode, encoding=encoding) as file:
             yield file
-        ops_add.add_file(self._here(), draft, target, name=name)
+        ops.add.add_file(self._here(), draft, target, name=name)
 
     def remove(self, item: str | Entry) -> int:
         """Remove an entry, or all entries below a folder; returns how many. Raises `NotFoundError` for neither."""
         draft = self._editable()
-        path = names.check_path(item.path if isinstance(item, Entry) else item.rstrip("/"))
+        path = names.check_path(item.rstrip("/") if isinstance(item, str) else item.path)
         count = draft.remove_prefix(path)
         if count == 0:
             raise NotFoundError(f"{self._name} has no entry {path!r} and nothing below it")
@@ -371,9 +375,10 @@ class Artifact:
 
     def entries(self, prefix: str | None = None) -> Iterator[ArtifactEntry]:
         """All entries by path (UTF-8 order), or those at and below `prefix`; read page by page."""
+        from refart.entries import entries_of  # here, since it needs pyarrow
+
         for page in self._pages(names.check_path(prefix.rstrip("/"), "prefix") if prefix else None):
-            for entry in entries_of(page):
-                yield ArtifactEntry._of(self, entry)
+            yield from map(self._handle, entries_of(page))
 
     def get_entry(self, path: str) -> ArtifactEntry:
         """The entry at `path`. Raises `NotFoundError` where there is none."""
@@ -381,7 +386,7 @@ class Artifact:
         entry = source.get(names.check_path(path))
         if entry is None:
             raise NotFoundError(f"{self._label()} has no entry {path!r}")
-        return ArtifactEntry._of(self, entry)
+        return self._handle(entry)
 
     __getitem__ = get_entry
 
@@ -449,24 +454,24 @@ class Artifact:
         allow_missing_references: bool = False,
         link: Link = "auto",
         prune: Callable[[list[str]], bool] | None = None,
-    ) -> ops_download.DownloadReport:
+    ) -> DownloadReport:
         """`download`, with the account of what was moved, kept, missing and unverified.
 
         `prune` is shown the files under `root` that are not entries of this version, once all is downloaded; they
         are removed where it returns True. A precious root is refused before anything is written, as by `checkout`.
         """
         context = self._logged_context()
-        pages = selection(
+        pages = ops.select.selection(
             self._reader(), self._label(), path_prefix=path_prefix, include=include, exclude=exclude
         )
         where = self.default_root() if root is None else root
         if prune is not None:
-            ops_download.check_prunable(where)
-        report = ops_download.download(
+            ops.download.check_prunable(where)
+        report = ops.download.download(
             context, pages, where, allow_missing_references=allow_missing_references, link=link
         )
         if prune is not None:
-            report.removed = ops_download.prune(where, self._reader().pages(), prune)
+            report.removed = ops.download.prune(where, self._reader().pages(), prune)
         return report
 
     def default_root(self) -> str:
@@ -498,7 +503,7 @@ class Artifact:
     def verify_report(self, root: PathLike | None = None) -> VerifyReport:
         """`verify` that returns what it found, good or bad."""
         where = self.default_root() if root is None else root
-        return ops_verify.verify(self._logged_context(), self._reader().pages, where)
+        return ops.verify.verify(self._logged_context(), self._reader().pages, where)
 
     def file(self, root: PathLike | None = None) -> str:
         """Download the one file of an artifact that has exactly one; returns its path."""
@@ -523,7 +528,8 @@ class Artifact:
 
         `path_prefix` narrows it to one entry or folder. Reads only shards that differ.
         """
-        return compare.diff(self._reader(), other._reader(), path_prefix.rstrip("/") if path_prefix else None)
+        prefix = path_prefix.rstrip("/") if path_prefix else None
+        return manifest.compare.diff(self._reader(), other._reader(), prefix)
 
     # -- versions and lineage ----------------------------------------------------------------------
 
@@ -533,7 +539,7 @@ class Artifact:
         Logging it records this version as an input of the run.
         """
         draft = Artifact(self._name, self._type, self.description, self.metadata)
-        draft._draft = Draft(self._reader())
+        draft._draft = manifest.draft.Draft(self._reader())
         draft._context = self._logged_context()
         draft._local = draft._context.local
         draft._inputs = (self._logged().key,)
@@ -587,7 +593,7 @@ class Artifact:
         """Make this version a version of another collection too: `link("registry/name")`. Copies nothing."""
         context, row = self._logged_context(), self._logged()
         project, name = names.parse_collection_ref(target, row.key.project)
-        committed = ops_commit.link(context, row, project, name, names.check_aliases(aliases))
+        committed = ops.commit.link(context, row, project, name, names.check_aliases(aliases))
         return Artifact._of(context, committed.version)._adopt(context, committed)
 
     def wait(self, timeout: float | None = None) -> Artifact:
@@ -613,19 +619,29 @@ class Artifact:
 
     def lineage(self, direction: Direction = "both", depth: int | None = None) -> LineageGraph:
         """The versions and runs this came from (`upstream`), that came of it (`downstream`), or both."""
-        return ops_lineage.lineage(self._logged_context().catalog, self._logged().key, direction, depth)
+        return ops.lineage.lineage(self._logged_context().catalog, self._logged().key, direction, depth)
 
     # -- private -----------------------------------------------------------------------------------
+
+    def _handle(self, entry: Entry) -> ArtifactEntry:
+        from refart.handles import ArtifactEntry  # here, since it needs pyarrow
+
+        return ArtifactEntry._of(self, entry)
+
+    def _handles(self, added: Added) -> Entries:
+        from refart.handles import Entries
+
+        return Entries(self, added)
 
     def _add_version(self, uri: str, **choice: Any) -> Entries:
         """Add entries of a version of the workspace that this draft belongs to, else of the default one."""
         draft = self._editable()
         context = self._context if self._context is not None else shared_context(None)
-        added, row = ops_reuse.add_version(context, draft, uri, **choice)
+        added, row = ops.reuse.add_version(context, draft, uri, **choice)
         # From now on it belongs there: managed files that were taken over lie in that workspace's store.
         self._context = context
         self._inputs = tuple(dict.fromkeys((*self._inputs, row.key)))
-        return Entries(self, added)
+        return self._handles(added)
 
     def _label(self) -> str:
         return self._name if self._row is None else str(self._row.key)
@@ -649,9 +665,9 @@ class Artifact:
 
     def _request(
         self, project: str, run_id: str | None, aliases: tuple[str, ...], tags: tuple[str, ...]
-    ) -> ops_commit.Request:
+    ) -> ops.commit.Request:
         """What to log besides the entries. Of a logged version only the aliases and tags given now count."""
-        plain = ops_commit.Request(project, self._name, self._type, run_id, aliases, tags)
+        plain = ops.commit.Request(project, self._name, self._type, run_id, aliases, tags)
         if self._row is not None:
             return plain
         return replace(
@@ -671,7 +687,8 @@ class Artifact:
 
     def _reader(self) -> Manifest:
         if self._manifest is None:
-            self._manifest = Manifest.open(self._logged_context().store, self._logged().manifest.address)
+            store, address = self._logged_context().store, self._logged().manifest.address
+            self._manifest = manifest.reader.Manifest.open(store, address)
         return self._manifest
 
     def _pages(self, prefix: str | None = None) -> Iterator[Any]:
@@ -681,12 +698,12 @@ class Artifact:
         """Digests and counts: recorded, or computed from the draft once a revision."""
         if self._row is not None:
             return self._row.manifest
-        return ops_commit.info_of(self._measured())
+        return ops.commit.info_of(self._measured())
 
     def _measured(self) -> ManifestIndex:
         draft = self._editable()
         if self._built is None or self._built[0] != draft.revision:
-            self._built = (draft.revision, ops_commit.measure(draft))
+            self._built = (draft.revision, ops.commit.measure(draft))
         return self._built[1]
 
     def _staging_folder(self) -> Path:

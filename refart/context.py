@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from refart.cache import Cache
-from refart.catalog.base import Catalog
-from refart.config import Config
-from refart.progress import Reporter
-from refart.receipts import Receipts
-from refart.sources.registry import Sources
-from refart.store import Store
+if TYPE_CHECKING:
+    from refart.cache import Cache
+    from refart.catalog.base import Catalog
+    from refart.config import Config
+    from refart.progress import Reporter
+    from refart.receipts import Receipts
+    from refart.sources.registry import Sources
+    from refart.store import Store
 
 
 @dataclass(frozen=True, slots=True)

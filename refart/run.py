@@ -13,17 +13,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from refart import names
+from refart import manifest, names, ops
 from refart.artifact import Artifact, RunRecord, find
 from refart.catalog.base import RunRow
-from refart.context import Context
 from refart.errors import ConflictError, InvalidInputError
 from refart.local import current_user
-from refart.manifest.draft import Draft
-from refart.ops import commit as ops_commit
-from refart.ops import parts as ops_parts
+
+if TYPE_CHECKING:
+    from refart.context import Context
 
 DEFAULT_TYPE = "dataset"
 
@@ -90,7 +89,7 @@ class Run(RunRecord):
         request = self._request(artifact, aliases, tags)
         if artifact._draft is None:
             return self._log_again(artifact, request)
-        artifact._adopt(self._context, ops_commit.log(self._context, artifact._draft, request))
+        artifact._adopt(self._context, ops.commit.log(self._context, artifact._draft, request))
         weak = artifact.weak_count
         if artifact.created and weak:
             _log.warning(
@@ -115,7 +114,7 @@ class Run(RunRecord):
         request = replace(
             self._request(artifact, None, None), distributed_id=self._distributed(distributed_id)
         )
-        ops_parts.put_part(self._context, artifact._editable(), request)
+        ops.parts.put_part(self._context, artifact._editable(), request)
         for version in request.inputs:  # the run that finishes does not know what the parts were made of
             self._context.catalog.record_use(self.id, version, request.at)
         return artifact
@@ -138,10 +137,10 @@ class Run(RunRecord):
             self._request(artifact, aliases, None), distributed_id=self._distributed(distributed_id)
         )
         if len(own):
-            ops_parts.put_part(self._context, own, request)
-        merged = ops_parts.merge_parts(self._context, request, Draft)
+            ops.parts.put_part(self._context, own, request)
+        merged = ops.parts.merge_parts(self._context, request, manifest.draft.Draft)
         try:
-            committed = ops_commit.log(self._context, merged, request)
+            committed = ops.commit.log(self._context, merged, request)
         finally:
             merged.close()
         return artifact._adopt(self._context, committed)
@@ -215,7 +214,7 @@ class Run(RunRecord):
             return item
         return draft_of(self._context, self.project, os.fspath(item), name, type)
 
-    def _log_again(self, artifact: Artifact, request: ops_commit.Request) -> Artifact:
+    def _log_again(self, artifact: Artifact, request: ops.commit.Request) -> Artifact:
         """Log a version that is logged already: an output edge and aliases, in its own collection."""
         self._check_workspace(artifact)
         row = artifact._logged()
@@ -223,11 +222,11 @@ class Run(RunRecord):
             raise ConflictError(
                 f"{artifact.qualified_name} belongs to another project; link_artifact makes it known here"
             )
-        return artifact._adopt(self._context, ops_commit.log_again(self._context, row, request))
+        return artifact._adopt(self._context, ops.commit.log_again(self._context, row, request))
 
     def _request(
         self, artifact: Artifact, aliases: Iterable[str] | None, tags: Iterable[str] | None
-    ) -> ops_commit.Request:
+    ) -> ops.commit.Request:
         self._check_active()
         self._check_workspace(artifact)
         return artifact._request(self.project, self.id, names.check_aliases(aliases), names.check_tags(tags))

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Column,
     DateTime,
@@ -27,7 +28,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    text,
+    event,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -145,13 +146,15 @@ versions = Table(
     Index("ix_versions_manifest", "manifest_digest"),
     Index("ix_versions_source", "source_id"),
 )
-Index(
-    "uq_versions_live_manifest",  # the database itself refuses a second live version of one manifest
-    versions.c.collection_id,
-    versions.c.manifest_digest,
-    unique=True,
-    sqlite_where=text("deleted_at IS NULL"),
-    postgresql_where=text("deleted_at IS NULL"),
+# The database itself refuses a second live version of one manifest. In words that both take: `postgresql_where=`
+# would import the dialect of PostgreSQL wherever SQLite is used.
+event.listen(
+    versions,
+    "after_create",
+    DDL(  # type: ignore[no-untyped-call]
+        "CREATE UNIQUE INDEX uq_versions_live_manifest ON versions (collection_id, manifest_digest)"
+        " WHERE deleted_at IS NULL"
+    ),
 )
 
 aliases = Table(

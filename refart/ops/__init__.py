@@ -1,1 +1,18 @@
-"""Verbs: one module each, called by the one-line methods of artifact, run and workspace."""
+"""Verbs: one module each, imported when it is first used, since most of them need pyarrow."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from refart.ops import add, commit, download, lineage, parts, reuse, select, stream, verify
+
+__all__ = ["add", "commit", "download", "lineage", "parts", "reuse", "select", "stream", "verify"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

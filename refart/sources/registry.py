@@ -13,11 +13,11 @@ from refart import names
 from refart.config import Config
 from refart.errors import InvalidInputError, RefartError, SourceError
 from refart.sources import generic_schemes
-from refart.sources.base import Source
 from refart.sources.clients import harmless, harmless_cause
 
 if TYPE_CHECKING:
     from refart.receipts import Receipts
+    from refart.sources.base import Source
 
 ENTRY_POINT_GROUP: Final = "refart.sources"
 """Third parties register `scheme = "module:Class"` here. A built-in scheme cannot be replaced."""

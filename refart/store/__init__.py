@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from refart import names
 from refart.errors import InvalidInputError
 from refart.store.base import FORMAT, KINDS, MARKER, SUFFIXES, Store, StoredObject
 from refart.store.folder import FolderStore
-from refart.store.objects import ObjectStore
+
+if TYPE_CHECKING:
+    from refart.store.objects import ObjectStore
 
 __all__ = [
     "FORMAT",
@@ -59,6 +61,8 @@ def open_store(
             )
         store = FolderStore(url)
     elif scheme in _PROTOCOLS and "::" not in url:
+        from refart.store.objects import ObjectStore  # here, since a folder needs no fsspec
+
         store = ObjectStore(url, storage_options or {})
     else:
         raise InvalidInputError(

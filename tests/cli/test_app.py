@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,51 @@ def python(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
     [
         "import refart",
         "from refart.cli.app import app; app.main(['--help'])",
-        "from refart.cli.app import app; app.main(['--version'])",
+        "from refart.cli.app import app; app.main(['--version', '--json'])",
         "from refart.cli.app import app; app.main(['put', '--help'])",
     ],
 )
 def test_help_and_import_load_no_heavy_module(code: str) -> None:
-    watched = (
-        "import atexit, sys\n"
-        f"atexit.register(lambda: print('loaded:', sorted(set(sys.modules) & {set(HEAVY)!r}), file=sys.stderr))\n"
-    )
-    done = python("-c", watched + code)
-    assert (done.returncode, done.stderr) == (0, "loaded: []\n")
+    assert loaded(code, HEAVY) == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["ls"],
+        ["ls", "data"],
+        ["history", "data"],
+        ["lineage", "data"],
+        ["alias", "data", "a"],
+        ["tag", "data", "t"],
+    ],
+    ids=" ".join,
+)
+def test_what_asks_only_the_catalog_loads_no_driver_and_no_pyarrow(
+    args: list[str], cli: Calls, folder: Path
+) -> None:
+    """On SQLite and with a store in a folder."""
+    cli("put", str(folder), "-n", "data")
+    heavy = {*HEAVY, "psycopg", "sqlalchemy.dialects.postgresql"} - {"sqlalchemy"}
+    assert loaded(f"from refart.cli.app import app; app.main({args!r})", heavy) == []
+
+
+def loaded(code: str, modules: Collection[str]) -> list[str]:
+    """Which of the modules a program has loaded that ends well."""
+    tell = "print(*(m for m in watched if m in sys.modules), file=sys.stderr)"
+    watch = f"import atexit, sys; watched = sys.argv[1:]; atexit.register(lambda: {tell})"
+    done = python("-c", f"{watch}; {code}", *modules)
+    assert done.returncode == 0, done
+    return done.stderr.split()
+
+
+def test_the_version_is_told_before_click_is_loaded() -> None:
+    code = "import sys, refart.cli as cli; sys.argv[1:] = ['--version']; cli.main()"
+    assert loaded(code, [*HEAVY, "click"]) == []
+    done = [python("-m", "refart", "--version"), python("-m", "refart", "--version", "--quiet")]
+    assert {(each.returncode, each.stdout, each.stderr) for each in done} == {
+        (0, f"refart {refart.__version__}\n", "")
+    }
 
 
 def cpu_s(*args: str) -> float:
