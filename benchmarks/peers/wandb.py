@@ -35,7 +35,8 @@ def add_dir_immutable(task: Task) -> int:
 
 
 def add_dir_xxh128(task: Task) -> int:
-    """The same of an `Artifact(…, digest_algorithm="XXH128")`, with that in the place of MD5s."""
+    """`Artifact(…, digest_algorithm="XXH128").add_dir(folder, policy="immutable")` and `log_artifact` in an offline
+    run: a manifest in memory with XXH128s; nothing is copied."""
     return _logged(
         lambda artifact: artifact.add_dir(str(task.source), policy="immutable"), digest_algorithm="XXH128"
     )
