@@ -9,14 +9,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import pyarrow as pa
+
 from refart.entries import Entry
 from refart.errors import NotFoundError, PermissionDeniedError, RefartError, SourceError
 from refart.sources import azure_listing, azure_reading, pinned
 from refart.sources.azure_client import GONE, MISSING, UNSUPPORTED, AzureClient, code_of
 from refart.sources.azure_uris import BY_HAND, Place, split
 from refart.sources.base import Held
+from refart.sources.listed import Circles, Listed, Row
 from refart.sources.object_source import ObjectSource
-from refart.sources.objects import Circles, Listed, Row
+from refart.sources.objects import joined
 from refart.sources.pinned import uri_of
 
 NO_VERSION: Final = "null"
@@ -59,8 +62,10 @@ class _Container:
     client: AzureClient
     place: Place
 
-    def uri_of(self, key: str) -> str:
-        return self.place.uri_of(key)
+    def uris_of(self, keys: pa.StringArray) -> pa.StringArray:
+        if self.place.is_encoded:
+            return pa.array(map(self.place.uri_of, keys.to_pylist()), pa.string())
+        return joined(self.place.root, keys)
 
     def responses(self, prefix: str) -> Iterator[Listed]:
         without_versions = self.client.without_versions()
@@ -82,9 +87,12 @@ class _Container:
         what = f"listing {self.place.uri_of(prefix)}"
         circles = Circles(what)
         for body, marker in self.client.pages(self.place, prefix, include, what):
-            yield azure_listing.parse(body, what, is_last=marker is None)
+            yield azure_listing.parse(body, what, marker)
             if marker is not None:
                 circles.check(marker)
+
+    def ranged(self, prefix: str) -> None:
+        return None  # a marker comes from the server; no listing starts at a name of ours
 
     def head(self, key: str, version: str | None = None) -> Row | None:
         """One blob by one HEAD; None where it, or that version of it, does not exist, or stands for a folder."""

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from refart import checksums
 from refart.errors import SourceError
-from refart.sources.objects import Listed, Row, size_of
+from refart.sources.listed import Listed, Row, batch_of, listed, size_of
 
 STUB_METADATA: Final = "hdi_isfolder"
 """Metadata of the empty blobs that stand for folders: every folder of an account with a hierarchical namespace has
@@ -53,14 +53,14 @@ def is_folder(metadata: Mapping[str, str | None]) -> bool:
     return any(name.lower() == STUB_METADATA and value == "true" for name, value in metadata.items())
 
 
-def parse(body: bytes, what: str, *, is_last: bool) -> Listed:
-    """Parse the answer to List Blobs; `what` begins the message of an error.
+def parse(body: bytes, what: str, following: str | None) -> Listed:
+    """Parse the answer to List Blobs, which `following` continues; `what` begins the message of an error.
 
     Raises `SourceError` for a body that is no such answer, is cut off, or holds names that are not UTF-8.
     """
     try:
         # From the endpoint that the user chose; expat bounds the expansion of entities by itself.
-        return _listed(ElementTree.fromstring(body), is_last=is_last)  # noqa: S314
+        return _listed(ElementTree.fromstring(body), following)  # noqa: S314
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         raise SourceError(
             f"{what}: the server's answer is not a listing ({type(error).__name__}: {str(error)[:100]})",
@@ -68,7 +68,7 @@ def parse(body: bytes, what: str, *, is_last: bool) -> Listed:
         ) from error
 
 
-def _listed(root: ElementTree.Element, *, is_last: bool) -> Listed:
+def _listed(root: ElementTree.Element, following: str | None) -> Listed:
     if root.tag != "EnumerationResults":
         raise ValueError(f"found <{root.tag[:40]}>")
     rows: list[Row] = []
@@ -94,12 +94,9 @@ def _listed(root: ElementTree.Element, *, is_last: bool) -> Listed:
                 properties.get("BlobType"),
             )
         )
-    return Listed(
-        rows,
-        last_key=max(keys, default=""),
-        in_order=keys == sorted(keys),  # by code point, as UTF-8; Azure sorts by UTF-16
-        is_last=is_last,
-    )
+    return listed(
+        batch_of(rows), keys, following
+    )  # out of order where Azure's, UTF-16, is another than UTF-8
 
 
 def _name(element: ElementTree.Element) -> str:

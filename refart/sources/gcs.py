@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import pyarrow as pa
+
 from refart.entries import Entry
 from refart.errors import InvalidInputError, NotFoundError, RefartError
 from refart.sources import gcs_listing, gcs_reading, pinned
 from refart.sources.base import Held
 from refart.sources.gcs_client import GONE, MISSING, GCSClient, status_of
-from refart.sources.gcs_listing import LISTING_FIELDS, OBJECT_FIELDS, Response
+from refart.sources.gcs_listing import LISTING_FIELDS, OBJECT_FIELDS
+from refart.sources.listed import Circles, Listed, Row
 from refart.sources.object_source import ObjectSource
-from refart.sources.objects import Circles, Row
+from refart.sources.objects import joined
 from refart.sources.pinned import uri_of
 
 PAGE_OBJECTS = 5000
@@ -61,10 +64,10 @@ class _Bucket:
     root: str
     name: str
 
-    def uri_of(self, key: str) -> str:
-        return self.root + key
+    def uris_of(self, keys: pa.StringArray) -> pa.StringArray:
+        return joined(self.root, keys)
 
-    def responses(self, prefix: str) -> Iterator[Response]:
+    def responses(self, prefix: str) -> Iterator[Listed]:
         what = f"listing {self.root}{prefix}"
         circles = Circles(what)
         asked = {
@@ -76,10 +79,13 @@ class _Bucket:
         while True:
             listed = gcs_listing.parse(self.client.get_json(what, self.name, None, asked), what)
             yield listed
-            if listed.page_token is None:
+            if listed.following is None:
                 return
-            circles.check(listed.page_token)
-            asked["pageToken"] = listed.page_token
+            circles.check(listed.following)
+            asked["pageToken"] = listed.following
+
+    def ranged(self, prefix: str) -> None:
+        return None
 
     def head(self, key: str, generation: str | None = None) -> Row | None:
         """One object by one request; None where it, or that generation of it, does not exist."""

@@ -5,24 +5,15 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from refart.errors import SourceError
-from refart.sources.objects import Listed, Row, size_of
+from refart.sources.listed import Listed, Row, batch_of, listed, size_of
 
 OBJECT_FIELDS: Final = "name,size,generation,md5Hash,crc32c"
 """All that is asked for, and a small part of what GCS would say about an object."""
 
 LISTING_FIELDS: Final = f"items({OBJECT_FIELDS}),nextPageToken"
-
-
-@dataclass(frozen=True, slots=True)
-class Response(Listed):
-    """One response, and how to go on."""
-
-    page_token: str | None
-    """Continues the listing; None on its last response."""
 
 
 def content_id_of(md5: str | None, crc32c: str | None, generation: str) -> str:
@@ -49,8 +40,11 @@ def row_of(resource: Mapping[str, Any], what: str) -> Row:
         raise _not_understood(error, what) from error
 
 
-def parse(answer: Mapping[str, Any], what: str) -> Response:
-    """The answer to objects.list. Raises `SourceError` for what is none; `what` begins the message."""
+def parse(answer: Mapping[str, Any], what: str) -> Listed:
+    """The answer to objects.list; `following` is its page token.
+
+    Raises `SourceError` for what is none; `what` begins the message.
+    """
     try:
         rows = [_row_of(item) for item in answer.get("items", ())]
         token = answer.get("nextPageToken")
@@ -58,14 +52,7 @@ def parse(answer: Mapping[str, Any], what: str) -> Response:
             raise TypeError(f"a page token is {type(token).__name__}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _not_understood(error, what) from error
-    keys = [row.key for row in rows]
-    return Response(
-        rows,
-        last_key=max(keys, default=""),
-        in_order=keys == sorted(keys),  # by code point, which is the order of UTF-8
-        is_last=not token,
-        page_token=token or None,
-    )
+    return listed(batch_of(rows), [row.key for row in rows], token or None)
 
 
 def _row_of(resource: Mapping[str, Any]) -> Row:

@@ -6,85 +6,37 @@ and `data.csv` as well.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from refart import checksums, names
 from refart.entries import SCHEMA, Entry, Page
-from refart.errors import InvalidInputError, PermissionDeniedError, SourceError
+from refart.errors import InvalidInputError, PermissionDeniedError
+from refart.sources import splitting
 from refart.sources.base import Identify, Keep, Scan
+from refart.sources.listed import Listed, Row, batch_of, rows_of
+from refart.sources.splitting import Ranged
 
-
-class Row(NamedTuple):
-    """One current object of a listing."""
-
-    key: str
-    size: int
-    content_id: str
-    pin: str | None
-    """None where the content id is itself the ETag to ask for."""
-
-
-def size_of(said: object) -> int:
-    """The size of an object, as a server says it. Raises `ValueError` for what is none."""
-    if not _SIZE.match(str(said)):
-        raise ValueError(f"{str(said)[:40]!r} is no size")
-    return int(str(said))
-
-
-_SIZE: Final = re.compile(r"[0-9]{1,18}\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """What one response of a listing says."""
-
-    rows: list[Row]
-    """The current objects in the order of the server; no old versions, no delete markers."""
-
-    last_key: str
-    """The greatest key in the response, old versions and delete markers included; `""` where it is empty."""
-
-    in_order: bool
-    """False where keys do not ascend in UTF-8 order (Azure beyond U+FFFF, Cloudflare R2, directory buckets)."""
-
-    is_last: bool
-
-
-class Circles:
-    """Notices a listing that would never end: some servers repeat a continuation for ever.
-
-    Brent's cycle detection: a mark that moves at pages 1, 2, 4, 8 … meets any circle.
-    """
-
-    def __init__(self, what: str) -> None:
-        """`what` begins the message of the error."""
-        self._what = what
-        self._mark: object = None
-        self._pages, self._next_mark = 0, 1
-
-    def check(self, following: object) -> None:
-        """Tell how the listing goes on. Raises `SourceError` in a circle, in its second round at the latest."""
-        if following == self._mark:
-            raise SourceError(f"{self._what}: the server goes round in circles (it repeats a continuation)")
-        self._pages += 1
-        if self._pages == self._next_mark:
-            self._mark, self._next_mark = following, 2 * self._next_mark
+ONE_BY_ONE: Final = 3
+"""Responses of a listing after which the rest of it is split."""
 
 
 class Bucket(Protocol):
     """One bucket or container, and how to ask about its objects."""
 
-    def uri_of(self, key: str) -> str:
-        """The URI of an object; the inverse of the way from a URI to its key."""
+    def uris_of(self, keys: pa.StringArray) -> pa.StringArray:
+        """The URIs of objects; the inverse of the way from a URI to its key."""
 
     def responses(self, prefix: str) -> Iterator[Listed]:
         """Every response of the listing of all keys that begin with `prefix`, in turn; at least one."""
+
+    def ranged(self, prefix: str) -> Ranged | None:
+        """The same listing for one that asks from any key on; None where the server has no such request, or does not
+        list in order."""
 
     def head(self, key: str) -> Row | None:
         """The current object at exactly this key, by one request; None where there is none."""
@@ -118,11 +70,11 @@ def scan(
             f"{uri}: checksum='stat' is for file systems; a listing of objects tells checksums or ETags as it is"
         )
 
-    def pages(responses: Iterator[list[Row]], base: str) -> Iterator[Page]:
-        for rows in responses:
+    def pages(batches: Iterable[pa.RecordBatch], base: str) -> Iterator[Page]:
+        for batch in batches:
             if on_page is not None:
-                on_page(len(rows))
-            page = page_of(rows, bucket, base, identify=identify)
+                on_page(batch.num_rows)
+            page = page_of(batch, bucket, base, identify=identify)
             yield page if keep is None else keep(page)
 
     try:
@@ -138,32 +90,41 @@ def scan(
         row = bucket.by_hand(key)
     if row is None:
         return Scan(False, iter(()))
-    return Scan(True, pages(iter([[row]]), _folder(row.key)))
+    return Scan(True, pages([batch_of([row])], _folder(row.key)))
 
 
 def entry_of(row: Row, bucket: Bucket) -> Entry:
     """One object as an entry whose path is its base name."""
     path = names.path_from_key(row.key[len(_folder(row.key)) :])
-    return Entry(path, row.size, row.content_id, bucket.uri_of(row.key), row.pin)
+    return Entry(path, row.size, row.content_id, str(bucket.uris_of(pa.array([row.key]))[0]), row.pin)
 
 
-def page_of(rows: Sequence[Row], bucket: Bucket, base: str, *, identify: Identify) -> Page:
-    """A page of these objects; the key without `base` becomes the path."""
-    cut = len(base)
-    keys, sizes, content_ids, pins = zip(*rows, strict=True)
+def page_of(objects: pa.RecordBatch, bucket: Bucket, base: str, *, identify: Identify) -> Page:
+    """A page of these objects; the key without `base`, with which all begin, becomes the path."""
+    key, size, content_id, pin = objects.columns
     if identify == "none":
-        pins = tuple(map(pin_without_content_id, content_ids, pins))
-        content_ids = (checksums.NONE,) * len(keys)
-    columns = (
-        [names.path_from_key(key[cut:]) for key in keys],
-        sizes,
-        content_ids,
-        [bucket.uri_of(key) for key in keys],
-        pins,
-    )
-    return pa.RecordBatch.from_arrays(
-        [pa.array(column, f.type) for column, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
-    )
+        pins = map(pin_without_content_id, content_id.to_pylist(), pin.to_pylist())
+        pin = pa.array(pins, pa.string())
+        content_id = pa.array([checksums.NONE] * len(key), pa.string())
+    columns = [_paths(key, base), size, content_id, bucket.uris_of(key), pin]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _paths(key: pa.StringArray, base: str) -> pa.StringArray:
+    """`names.path_from_key` of each key without `base`."""
+    if base:
+        cut = len(base.encode())
+        key = pc.binary_replace_slice(key.cast(pa.binary()), 0, cut, b"").cast(pa.string())
+    bad = pc.match_substring_regex(key, names.BAD_PATH_PATTERN)
+    if not pc.any(bad, min_count=0).as_py():
+        return key
+    mended = [names.path_from_key(text) for text in key.filter(bad).to_pylist()]
+    return pc.replace_with_mask(key, bad, pa.array(mended, pa.string()))
+
+
+def joined(root: str, keys: pa.StringArray) -> pa.StringArray:
+    """`Bucket.uris_of` where a key stands in a URI as it is."""
+    return pc.binary_join_element_wise(pa.scalar(root), keys, "")
 
 
 def pin_without_content_id(content_id: str, pin: str | None) -> str | None:
@@ -172,24 +133,27 @@ def pin_without_content_id(content_id: str, pin: str | None) -> str | None:
     return pin if etag is None else f"etag:{etag}"
 
 
-def objects_below(rows: Sequence[Row], base: str) -> list[Row]:
-    """The rows whose keys begin with `base`, without folder markers (a key that ends with `/`, 0 bytes)."""
-    return [row for row in rows if row.key.startswith(base) and (row.size or not row.key.endswith("/"))]
+def objects_below(objects: pa.RecordBatch, base: str) -> pa.RecordBatch:
+    """The objects whose keys begin with `base`, without folder markers (a key that ends with `/`, 0 bytes)."""
+    key, size = objects.column("key"), objects.column("size")
+    is_marker = pc.and_(pc.equal(size, 0), pc.ends_with(key, "/"))
+    wanted = pc.and_not(pc.starts_with(key, base), is_marker)
+    return objects if pc.all(wanted, min_count=0).as_py() else objects.filter(wanted)
 
 
-def _look(bucket: Bucket, uri: str, key: str) -> tuple[Row | None, Iterator[list[Row]]]:
+def _look(bucket: Bucket, uri: str, key: str) -> tuple[Row | None, Iterator[pa.RecordBatch]]:
     """The object at exactly `key`, or what lies below it."""
     base = _base(key)
     if base == key:
-        return None, _below(bucket.responses(base), base)
+        return None, _below(bucket, bucket.responses(base), base, base)
     # Asked for without the slash, the exact key comes first, then `key-x`, `key.x`, `key/x`, in this order.
     responses = bucket.responses(key)
     first = next(responses)
-    exact = next((row for row in first.rows if row.key == key), None)
+    exact = next(rows_of(first.objects.filter(pc.equal(first.objects.column("key"), key))), None)
     if first.is_last or (first.in_order and first.last_key > base):
-        below = _below(chain([first], responses), base)
+        below = _below(bucket, chain([first], responses), key, base)
     else:
-        below = _below(bucket.responses(base), base)
+        below = _below(bucket, bucket.responses(base), base, base)
         # It may come yet, out of order or after old versions of itself (Azure lists those first).
         if exact is None and not (first.in_order and first.last_key > key):
             exact = bucket.head(key)
@@ -197,18 +161,33 @@ def _look(bucket: Bucket, uri: str, key: str) -> tuple[Row | None, Iterator[list
         return None, below
     if children := next(below, None):
         raise InvalidInputError(
-            f"{uri} is an object and also a prefix of others (such as {children[0].key!r}): write {uri}/"
-            f" for what lies below it, or {bucket.write_by_hand(exact)} for the object"
+            f"{uri} is an object and also a prefix of others (such as {children.column('key')[0].as_py()!r}): write"
+            f" {uri}/ for what lies below it, or {bucket.write_by_hand(exact)} for the object"
         )
     return exact, iter(())
 
 
-def _below(responses: Iterator[Listed], base: str) -> Iterator[list[Row]]:
-    """The objects below `base`, response by response; stops once an ordered listing has passed them."""
-    for listed in responses:
-        if rows := objects_below(listed.rows, base):
-            yield rows
+def _below(bucket: Bucket, responses: Iterator[Listed], prefix: str, base: str) -> Iterator[pa.RecordBatch]:
+    """The objects below `base` of a listing of `prefix`; stops once an ordered listing has passed them.
+
+    The first responses come one after another, so that a small prefix costs no request more than it has to; the rest
+    is asked for in parallel, where it can be.
+    """
+    for number, listed in enumerate(responses, 1):
+        if (objects := objects_below(listed.objects, base)).num_rows:
+            yield objects
         if listed.in_order and listed.last_key > base and not listed.last_key.startswith(base):
+            return
+        if (
+            number >= ONE_BY_ONE
+            and not listed.is_last
+            and listed.in_order
+            and listed.resume_key is not None
+            and (ranged := bucket.ranged(prefix)) is not None
+        ):
+            for objects in splitting.rest(ranged, base, listed, number):
+                if (objects := objects_below(objects, base)).num_rows:
+                    yield objects
             return
 
 

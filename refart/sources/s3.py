@@ -8,17 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
+
+import pyarrow as pa
 
 from refart.entries import Entry
 from refart.errors import InvalidInputError, NotFoundError, RefartError, SourceError
 from refart.sources import pinned, s3_checksums, s3_listing, s3_reading
 from refart.sources.base import Held
+from refart.sources.listed import Circles, Listed, Row
 from refart.sources.object_source import ObjectSource
-from refart.sources.objects import Circles, Row
+from refart.sources.objects import joined
 from refart.sources.pinned import NotThat, uri_of
-from refart.sources.s3_client import DENIED, GONE, MISSING, UNSUPPORTED, S3Client, code_of
-from refart.sources.s3_listing import NULL_VERSION, Response
+from refart.sources.s3_client import GONE, MISSING, S3Client, code_of
+from refart.sources.s3_lister import S3Lister
+from refart.sources.s3_listing import NULL_VERSION
+from refart.sources.s3_reading import DIRECTORY_BUCKET
+from refart.sources.splitting import AT_ONCE, Ranged
 
 PINNED_BY_HAND: Final = "?versionId="
 
@@ -26,10 +33,11 @@ PINNED_BY_HAND: Final = "?versionId="
 class S3Source(ObjectSource):
     """The source of `s3://` and `s3a://`.
 
-    A listing costs one request for every 1,000 objects (and, on a versioned bucket, old versions). A versioned bucket
-    pins `version:ID`; elsewhere, and for writes from before versioning, the content id is the ETag and pins by
-    itself. `s3://bucket/key?versionId=ID` is that version of `key` where no such literal key exists. Where listing
-    *versions* is denied or not offered, ETags pin.
+    A listing costs one request for every 1,000 objects (and, on a versioned bucket, old versions); beyond the first
+    2,000, many at once. A versioned bucket pins `version:ID`; elsewhere, and for writes from before versioning, the
+    content id is the ETag and pins by itself. `s3://bucket/key?versionId=ID` is that version of `key` where no such
+    literal key exists. Where listing *versions* is denied or not offered, ETags pin; so they do where nearly all of
+    what such a listing tells is old (`s3_lister.MAX_OLD`), unless the option `version_aware` says otherwise.
 
     Bytes are read by one GET; one HEAD more tells the parts of a multipart upload, by which its ETag is computed again.
 
@@ -42,7 +50,7 @@ class S3Source(ObjectSource):
 
     def _place(self, uri: str) -> tuple[_Bucket, str]:
         root, name, key = split(uri)
-        return _Bucket(self._client, root, name), key
+        return _Bucket(self._client, root, name, S3Lister(self._client, name)), key
 
     def _getter(self, entry: Entry) -> pinned.Get:
         return self._reader(entry).get
@@ -73,50 +81,34 @@ class _Bucket:
     client: S3Client
     root: str
     name: str
+    lister: S3Lister
 
-    def uri_of(self, key: str) -> str:
-        return self.root + key
+    def uris_of(self, keys: pa.StringArray) -> pa.StringArray:
+        return joined(self.root, keys)
 
-    def responses(self, prefix: str) -> Iterator[Response]:
+    def responses(self, prefix: str) -> Iterator[Listed]:
         what = f"listing {self.root}{prefix}"
-        with_versions = self._has_versions(what)
-        following: dict[str, str] = {}
         circles = Circles(what)
+        following = None
         while True:
-            operation = "ListObjectVersions" if with_versions else "ListObjectsV2"
-            try:
-                response = self.client.call(
-                    operation, what, Bucket=self.name, Prefix=prefix, EncodingType="url", **following
-                )
-            except RefartError as error:
-                if with_versions and not following and code_of(error) in DENIED | UNSUPPORTED:
-                    with_versions = self.client.learnt()[self.name] = False
-                    continue
-                raise
-            listed = s3_listing.parse(response.get("RawBody", b""), what)
+            listed = self.lister.ask(prefix, what, "", following)
             yield listed
-            if listed.following is None:
-                return
             following = listed.following
+            if following is None:
+                return
             circles.check(following)
 
-    def _has_versions(self, what: str) -> bool:
-        """Whether to list with version ids; tried where asking is denied.
-
-        Versioning once switched on can only be suspended, so a yes is remembered; a no may change.
-        """
-        learnt = self.client.learnt()
-        if self.name not in learnt:
-            try:
-                response = self.client.call("GetBucketVersioning", what, Bucket=self.name)
-            except RefartError as error:
-                if code_of(error) not in DENIED | UNSUPPORTED:
-                    raise
-            else:
-                if "Status" not in response:  # absent where versioning was never configured
-                    return False
-            learnt[self.name] = True
-        return learnt[self.name]
+    def ranged(self, prefix: str) -> Ranged | None:
+        unordered = self.client.learnt().unordered
+        if self.name in unordered or self.name.endswith(DIRECTORY_BUCKET):
+            return None
+        what = f"listing {self.root}{prefix}"
+        return Ranged(
+            partial(self.lister.ask, prefix, what),
+            what,
+            at_once=self.client.max_concurrency or AT_ONCE,
+            give_up=lambda: unordered.add(self.name),
+        )
 
     def head(self, key: str, version: str | None = None) -> Row | None:
         """One object by one HEAD; None where it, or that version of it, does not exist."""

@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -33,13 +34,14 @@ from refart.sources.clients import MAX_CONNECTIONS, Refused, Renewed, code_in, h
 READ_OPTIONS: Final = frozenset(
     {"key", "secret", "token", "username", "password", "profile", "anon", "endpoint_url", "use_ssl"}
     | {"client_kwargs", "config_kwargs", "requester_pays", "s3_additional_kwargs"}
+    | {"max_concurrency", "version_aware"}
 )
 """The options of s3fs that say how to reach a bucket; here they mean what they mean there."""
 
 STORE_OPTIONS: Final = frozenset(
-    {"default_block_size", "default_fill_cache", "default_cache_type", "version_aware", "cache_regions"}
-    | {"max_concurrency", "fixed_upload_size", "local_expiry_check", "asynchronous", "loop", "session"}
-    | {"use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache"}
+    {"default_block_size", "default_fill_cache", "default_cache_type", "cache_regions", "max_paths"}
+    | {"fixed_upload_size", "local_expiry_check", "asynchronous", "loop", "session"}
+    | {"use_listings_cache", "listings_expiry_time", "skip_instance_cache"}
 )
 """The options of s3fs that only tune its own files and caches. A store under the same prefix may need them;
 reading references has no use for them."""
@@ -91,6 +93,14 @@ class S3Client:
             raise InvalidInputError(
                 f"storage option {unknown[0]!r} is not one of s3://: {', '.join(sorted(READ_OPTIONS))}"
             )
+        self.lists_versions: bool | None = options.get("version_aware")
+        """s3fs' `version_aware`; None where it is not said."""
+        self.max_concurrency: int | None = options.get("max_concurrency")
+        """s3fs' `max_concurrency`: of requests for one thing at once; None where it is not said."""
+        if self.max_concurrency is not None and (
+            not isinstance(self.max_concurrency, int) or self.max_concurrency < 1
+        ):
+            raise InvalidInputError("the storage option max_concurrency of s3:// must be at least 1")
         self._client = Renewed(partial(_make, dict(options)), "AWS_")
         self._extra = dict(options.get("s3_additional_kwargs") or {})
         if options.get("requester_pays"):
@@ -115,12 +125,23 @@ class S3Client:
             return response
         raise failure  # here, where the error of botocore's is no part of the context any more
 
-    def learnt(self) -> dict[str, bool]:
+    def learnt(self) -> Learnt:
         """What a source learnt about buckets through this client; forgotten with it."""
         return self._client.current()[1]
 
 
-def _make(options: Mapping[str, Any]) -> tuple[Any, dict[str, bool]]:
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What requests told about buckets."""
+
+    has_versions: dict[str, bool] = field(default_factory=dict)
+    """Whether to list with version ids."""
+
+    unordered: set[str] = field(default_factory=set)
+    """Those that do not list by key, or not from a key on."""
+
+
+def _make(options: Mapping[str, Any]) -> tuple[Any, Learnt]:
     """A client, and room for what is learnt through it."""
     session = botocore.session.Session(profile=options.get("profile"))
     settings: dict[str, Any] = {
@@ -149,7 +170,7 @@ def _make(options: Mapping[str, Any]) -> tuple[Any, dict[str, bool]]:
         ) from None
     for listing in LISTINGS:
         client.meta.events.register(f"before-parse.s3.{listing}", _leave_unparsed)
-    return client, {}
+    return client, Learnt()
 
 
 def _leave_unparsed(

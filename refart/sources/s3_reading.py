@@ -22,7 +22,7 @@ from refart.sources.s3_listing import NULL_VERSION, content_id_of
 
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})\Z")
 
-_DIRECTORY_BUCKET: Final = "--x-s3"
+DIRECTORY_BUCKET: Final = "--x-s3"
 """How the names of directory buckets end. (Amazon S3 user guide, "Directory bucket naming rules".)"""
 
 
@@ -99,7 +99,7 @@ class Reader:
         """Whether the ETag of a single part is the MD5 of its bytes: not where SSE-KMS or SSE-C encrypted them, nor
         in directory buckets, where it is random. (Amazon S3 API reference, "Object", ETag.)"""
         encrypted = str(headers.get("ServerSideEncryption", "")).startswith("aws:kms")
-        return not (encrypted or "SSECustomerAlgorithm" in headers or self.bucket.endswith(_DIRECTORY_BUCKET))
+        return not (encrypted or "SSECustomerAlgorithm" in headers or self.bucket.endswith(DIRECTORY_BUCKET))
 
 
 def _same(response: Mapping[str, Any], which: Which) -> Which:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from refart import checksums
 from refart.errors import SourceError
 from refart.sources.azure_listing import parse, row_of
+from refart.sources.listed import rows_of
 from tests.sources.azure_account import Blobs
 
 MD5 = bytes(range(16))
@@ -32,9 +33,9 @@ def test_every_name_comes_back_in_the_order_of_the_server(keys: set[str]) -> Non
     blobs = Blobs()
     for key in keys:
         blobs.put(key, b"x")
-    listed = parse(blobs.listing({}), "listing", is_last=True)
+    listed = parse(blobs.listing({}), "listing", None)
     by_utf16 = sorted(keys, key=lambda key: key.encode("utf-16-be"))
-    assert [row.key for row in listed.rows] == by_utf16
+    assert listed.objects.column("key").to_pylist() == by_utf16
     assert listed.last_key == max(keys, default="")
     assert listed.in_order == (by_utf16 == sorted(keys))
 
@@ -42,8 +43,8 @@ def test_every_name_comes_back_in_the_order_of_the_server(keys: set[str]) -> Non
 def test_names_beyond_the_first_plane_come_out_of_order() -> None:
     """UTF-16 has U+1F600 before U+E000, UTF-8 after it; nothing may be concluded from such an order."""
     names = [blob("<Name>\U0001f600</Name>"), blob("<Name>\ue000</Name>")]
-    assert not parse(listing(*names), "listing", is_last=True).in_order
-    assert parse(listing(*reversed(names)), "listing", is_last=True).in_order
+    assert not parse(listing(*names), "listing", None).in_order
+    assert parse(listing(*reversed(names)), "listing", None).in_order
 
 
 @pytest.mark.parametrize(
@@ -56,8 +57,8 @@ def test_names_beyond_the_first_plane_come_out_of_order() -> None:
     ],
 )
 def test_what_is_not_the_blob_itself_is_no_row(extra: str) -> None:
-    listed = parse(listing(blob(extra=extra)), "listing", is_last=False)
-    assert (listed.rows, listed.last_key, listed.is_last) == ([], "a", False)
+    listed = parse(listing(blob(extra=extra)), "listing", "more")
+    assert (listed.objects.num_rows, listed.last_key, listed.is_last) == (0, "a", False)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_what_is_not_the_blob_itself_is_no_row(extra: str) -> None:
     ],
 )
 def test_a_blob_that_stands_for_a_folder_is_no_row(properties: str, metadata: str) -> None:
-    assert not parse(listing(blob(extra=metadata, properties=properties)), "listing", is_last=True).rows
+    assert not parse(listing(blob(extra=metadata, properties=properties)), "listing", None).objects.num_rows
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_a_blob_that_stands_for_a_folder_is_no_row(properties: str, metadata: st
 )
 def test_other_metadata_says_nothing(metadata: str) -> None:
     properties = "<ResourceType>file</ResourceType>"
-    assert parse(listing(blob(extra=metadata, properties=properties)), "listing", is_last=True).rows
+    assert parse(listing(blob(extra=metadata, properties=properties)), "listing", None).objects.num_rows
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_other_metadata_says_nothing(metadata: str) -> None:
 )
 def test_a_blob_is_known_by_its_md5_or_else_its_etag(md5: str, content_id: str, pin: str | None) -> None:
     properties = f"<Content-MD5>{md5}</Content-MD5>"
-    [row] = parse(listing(blob(properties=properties)), "listing", is_last=True).rows
+    [row] = rows_of(parse(listing(blob(properties=properties)), "listing", None).objects)
     assert (row.size, row.content_id, row.pin) == (3, content_id, pin)
 
 
@@ -126,5 +127,5 @@ def test_a_server_without_etags_identifies_nothing() -> None:
 )
 def test_what_is_no_listing_is_an_error(body: bytes, transient: bool) -> None:
     with pytest.raises(SourceError, match=r"listing az://c/: the server's answer is not a listing") as error:
-        parse(body, "listing az://c/", is_last=True)
+        parse(body, "listing az://c/", None)
     assert error.value.transient is transient

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from refart import checksums
 from refart.errors import SourceError
 from refart.sources.gcs_listing import content_id_of, parse, row_of
-from refart.sources.objects import Row
+from refart.sources.listed import Row
 
 
 def base64_of(digest: bytes) -> str:
@@ -45,18 +45,18 @@ def test_order_is_that_of_utf8(keys: list[str]) -> None:
     encoded = [key.encode("utf-8", "surrogatepass") for key in keys]
     assert listed.in_order == (encoded == sorted(encoded))
     assert listed.last_key.encode("utf-8", "surrogatepass") == max(encoded, default=b"")
-    assert [row.key for row in listed.rows] == keys
+    assert listed.objects.column("key").to_pylist() == keys
 
 
 def test_a_listing_of_nothing() -> None:
     listed = parse({}, "listing gs://lake/")
-    assert (listed.rows, listed.last_key, listed.is_last, listed.page_token) == ([], "", True, None)
+    assert (listed.objects.num_rows, listed.last_key, listed.is_last, listed.following) == (0, "", True, None)
 
 
 def test_the_last_page_is_the_one_without_a_token() -> None:
     for answer, token in (({"nextPageToken": "x"}, "x"), ({"nextPageToken": ""}, None), ({}, None)):
         listed = parse(answer, "listing gs://lake/")
-        assert (listed.page_token, listed.is_last) == (token, token is None)
+        assert (listed.following, listed.is_last) == (token, token is None)
 
 
 def test_a_resource_with_more_than_was_asked_for() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from refart import checksums, entries, names
 from refart.errors import InvalidInputError
 from refart.sources.base import Identify
-from refart.sources.objects import Listed, Row, entry_of, objects_below, page_of, scan
+from refart.sources.listed import Row, batch_of, listed, rows_of
+from refart.sources.objects import entry_of, joined, objects_below, page_of, scan
 
 MD5 = "md5:d41d8cd98f00b204e9800998ecf8427e"
 # Without NUL: a listing may hold such a key, but no reference can (see `entries.check_page`).
@@ -22,12 +24,15 @@ class Bucket:
     def __init__(self, *rows: Row) -> None:
         self.rows = sorted(rows)
 
-    def uri_of(self, key: str) -> str:
-        return "b://b/" + key
+    def uris_of(self, keys: pa.StringArray) -> pa.StringArray:
+        return joined("b://b/", keys)
 
     def responses(self, prefix: str):
         rows = [row for row in self.rows if row.key.startswith(prefix)]
-        yield Listed(rows, max((row.key for row in rows), default=""), in_order=True, is_last=True)
+        yield listed(batch_of(rows), [row.key for row in rows], None)
+
+    def ranged(self, prefix: str) -> None:
+        return None
 
     def head(self, key: str) -> Row | None:
         return next((row for row in self.rows if row.key == key), None)
@@ -36,7 +41,7 @@ class Bucket:
         return None
 
     def write_by_hand(self, row: Row) -> str:
-        return f"{self.uri_of(row.key)}#1"
+        return f"b://b/{row.key}#1"
 
 
 @given(st.lists(keys, min_size=1, max_size=20, unique=True), keys, st.sampled_from(["best", "none"]))
@@ -44,7 +49,9 @@ def test_the_uri_gives_the_key_back_and_the_path_is_acceptable(
     below: list[str], prefix: str, identify: Identify
 ) -> None:
     base = f"{prefix}/"
-    page = page_of([Row(base + key, 1, MD5, None) for key in below], Bucket(), base, identify=identify)
+    page = page_of(
+        batch_of(Row(base + key, 1, MD5, None) for key in below), Bucket(), base, identify=identify
+    )
     entries.check_page(page, "test")
     for key, entry in zip(below, entries.entries_of(page), strict=True):
         assert entry.uri == f"b://b/{base}{key}"
@@ -63,8 +70,8 @@ def test_the_uri_gives_the_key_back_and_the_path_is_acceptable(
 )
 def test_without_identity_the_etag_still_pins(content_id: str, pin: str | None, left: str | None) -> None:
     row = Row("k", 1, content_id, pin)
-    [best] = entries.entries_of(page_of([row], Bucket(), "", identify="best"))
-    [bare] = entries.entries_of(page_of([row], Bucket(), "", identify="none"))
+    [best] = entries.entries_of(page_of(batch_of([row]), Bucket(), "", identify="best"))
+    [bare] = entries.entries_of(page_of(batch_of([row]), Bucket(), "", identify="none"))
     assert (best.content_id, best.pin) == (content_id, pin)
     assert (bare.content_id, bare.pin) == (checksums.NONE, left)
 
@@ -79,7 +86,7 @@ def test_below_is_whole_components_without_markers(below: list[str], prefix: str
     base = f"{prefix}/"
     candidates = [Row(key, 0, MD5, None) for key in [prefix, base, f"{base}sub/", f"{prefix}2/x", *below]]
     candidates += [Row(base + key, 1, MD5, None) for key in below]
-    found = [row.key for row in objects_below(candidates, base)]
+    found = [row.key for row in rows_of(objects_below(batch_of(candidates), base))]
     assert found == [
         row.key for row in candidates if row.key.startswith(base) and (row.size or row.key[-1] != "/")
     ]

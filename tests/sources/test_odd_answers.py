@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from _pytest.fixtures import SubRequest
 
@@ -20,6 +21,7 @@ from refart.sources import (
     gcs_client,
     gcs_listing,
     http_client,
+    listed,
     objects,
     pinned,
     s3_listing,
@@ -182,8 +184,8 @@ def _read_opened(source: Source, entry: Entry) -> None:
 
 
 class _Bucket:
-    def uri_of(self, key: str) -> str:
-        return f"s3://b/{key}"
+    def uris_of(self, keys: pa.StringArray) -> pa.StringArray:
+        return objects.joined("s3://b/", keys)
 
 
 def _gcs_item(**changes: object) -> dict[str, object]:
@@ -238,7 +240,7 @@ def test_a_size_that_is_none_is_refused(size: str) -> None:
     with pytest.raises(SourceError, match="is no size"):
         s3_listing.parse(s3.encode(), "what")
     with pytest.raises(SourceError, match="is no size"):
-        azure_listing.parse(azure.encode(), "what", is_last=True)
+        azure_listing.parse(azure.encode(), "what", None)
 
 
 def _bomb() -> bytes:
@@ -261,14 +263,14 @@ def _bomb() -> bytes:
 def test_xml_that_means_harm_is_refused(body: bytes, why: str) -> None:
     for parse in (
         lambda: s3_listing.parse(body, "what"),
-        lambda: azure_listing.parse(body, "what", is_last=True),
+        lambda: azure_listing.parse(body, "what", None),
     ):
         with pytest.raises(SourceError, match=why):
             parse()
 
 
 def test_a_key_of_ten_million_bytes_is_named_in_short() -> None:
-    row = objects.Row("k" * 10_000_000, 1, "md5:" + base64.b16encode(bytes(16)).decode(), None)
+    row = listed.Row("k" * 10_000_000, 1, "md5:" + base64.b16encode(bytes(16)).decode(), None)
     with pytest.raises(RefartError) as caught:
-        check_page(objects.page_of([row], _Bucket(), "", identify="best"), "s3://b/")  # type: ignore[arg-type]
+        check_page(objects.page_of(listed.batch_of([row]), _Bucket(), "", identify="best"), "s3://b/")  # type: ignore[arg-type]
     assert len(str(caught.value)) < 300

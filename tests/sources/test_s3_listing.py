@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refart.errors import SourceError
-from refart.sources.objects import Row
+from refart.sources.listed import Row, rows_of
 from refart.sources.s3 import split
 from refart.sources.s3_listing import content_id_of, parse, row_of
 
@@ -45,7 +45,7 @@ class TestParse:
     @given(rows, st.sampled_from([NAMESPACE, ""]), st.sampled_from(["plus", "percent"]))
     def test_every_key_comes_back_as_it_was(self, rows: list[Row], namespace: str, encode: str) -> None:
         listed = parse(versions_xml(rows, namespace=namespace, encode=encode), "test")
-        assert listed.rows == rows
+        assert list(rows_of(listed.objects)) == rows
         assert listed.following is None
         assert listed.is_last
         assert listed.last_key == max((row.key for row in rows), default="")
@@ -58,7 +58,9 @@ class TestParse:
         body = versions_xml(rows)
         response = {"body": body, "headers": {}, "status_code": 200}
         parsed = parsers.create_parser("rest-xml").parse(response, LIST_VERSIONS.output_shape)
-        mine = [(quote_plus(row.key, safe="/"), row.size, ETAG) for row in parse(body, "test").rows]
+        mine = [
+            (quote_plus(row.key, safe="/"), row.size, ETAG) for row in rows_of(parse(body, "test").objects)
+        ]
         assert mine == [(v["Key"], v["Size"], v["ETag"]) for v in parsed.get("Versions", [])]
 
     def test_old_versions_and_delete_markers_are_no_rows(self) -> None:
@@ -70,7 +72,7 @@ class TestParse:
             <DeleteMarker><Key>c</Key><VersionId>5</VersionId><IsLatest>true</IsLatest></DeleteMarker>
         </ListVersionsResult>"""
         listed = parse(body, "test")
-        assert listed.rows == [row_of("a", 1, "", "2")]
+        assert list(rows_of(listed.objects)) == [row_of("a", 1, "", "2")]
         assert listed.last_key == "c"
 
     def test_where_it_goes_on(self) -> None:
