@@ -28,6 +28,9 @@ from refart import checksums, names
 from refart.errors import FormatError, InvalidInputError
 
 PAGE_ROWS: Final = 65_536
+"""The most rows of a page."""
+BATCH_ROWS: Final = 16_384
+"""Rows of the pages that bulk work makes of smaller ones: with less, calls cost more than rows; more takes memory."""
 
 SCHEMA: Final[pa.Schema] = pa.schema(
     [

@@ -34,8 +34,8 @@ FEW_ROWS: Final = 8
 """Additions up to this size are compared row by row; a merge would read whole blocks for them."""
 RUNS_A_TIER: Final = 4
 """So many runs of one size (or smaller) at the top are merged into one."""
-LOOKUPS_BEFORE_COPY: Final = 4
-"""Lookups in one shard of the base before it is copied into a run."""
+LOOKUPS_BEFORE_COPY: Final = 16
+"""Lookups in one shard of the base before it is copied into a run, which costs as much as so many."""
 SHARD_COPIES: Final = 32
 """Such copies that are kept (files of some 4 MB each)."""
 COPY_BYTES: Final = 8 << 20

@@ -21,8 +21,8 @@ from refart.manifest.index import ByteStore, ManifestIndex, ShardInfo
 from refart.manifest.shards import ShardFile, ShardTally
 from refart.names import check_path
 
-CACHED_ROWS: Final = 4 * PAGE_ROWS
-"""Rows of decoded row groups a manifest keeps for lookups: some 60 MB of long paths and URIs at most."""
+CACHED_ROWS: Final = 2 * PAGE_ROWS
+"""Rows of decoded row groups a manifest keeps for lookups: some 30 MB of long paths and URIs."""
 
 
 class Manifest:

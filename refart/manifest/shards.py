@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from refart import checksums
-from refart.entries import PAGE_ROWS, SCHEMA, Page, check_page
+from refart.entries import BATCH_ROWS, PAGE_ROWS, SCHEMA, Page, check_page
 from refart.errors import FormatError, InvalidInputError, NotFoundError, StoreError
 from refart.manifest.canonical import RowDigest
 from refart.manifest.index import ShardInfo
@@ -218,7 +218,8 @@ class ShardFile:
         return digest.digest()
 
     def pages(self, groups: Iterable[int] | None = None) -> Iterator[Page]:
-        """The rows of these row groups (numbers ascend; default: all), in as few pages as have room for them."""
+        """The rows of these row groups (numbers ascend; default: all), in pages of at most `BATCH_ROWS`
+        or one group."""
         together: list[int] = []
         rows = 0
         for group in range(self.group_count) if groups is None else groups:
@@ -227,7 +228,7 @@ class ShardFile:
                 raise FormatError(
                     f"{self.name}: row group {group} has {count:,} rows, expected 1 to {MAX_GROUP_ROWS:,}"
                 )
-            if rows + count > PAGE_ROWS:
+            if together and rows + count > BATCH_ROWS:
                 yield self._page(together)
                 together, rows = [], 0
             together.append(group)
@@ -237,7 +238,7 @@ class ShardFile:
 
     def _page(self, groups: list[int]) -> Page:
         with self._reading():
-            table = self._file.read_row_groups(groups).combine_chunks()
+            table = self._file.read_row_groups(groups, use_threads=len(groups) > 1).combine_chunks()
             table.validate(full=True)  # Parquet readers take the words "UTF-8" and "offset" on trust
             (batch,) = table.to_batches()
             page = _decode(batch, most_rules=MAX_URI_BASES * len(groups))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from refart.entries import PAGE_ROWS, Page
+from refart.entries import BATCH_ROWS, Page
 from refart.errors import InvalidInputError
 from refart.manifest import canonical
 from refart.manifest.index import MAX_COUNT, KeptShard, ManifestIndex, ShardInfo
@@ -29,7 +29,7 @@ def write_manifest(pages: Iterable[Page | KeptShard], folder: Path) -> Built:
 
     A `KeptShard` is taken over unread where the cut rule gives exactly that shard again: it begins after a
     cut, and ends at one or at the end of the stream. Otherwise its rows are read and cut anew. Holds about
-    two full pages, however many there are.
+    two pages, however many there are.
 
     Rows are trusted, as in `Draft.add`: `entries.check_page` is for who takes them from outside. Raises
     `InvalidInputError` for sizes that no index can state the sum of, and `ValueError` for a path that does not
@@ -53,13 +53,13 @@ def write_manifest(pages: Iterable[Page | KeptShard], folder: Path) -> Built:
 
 
 def _joined(items: Iterable[Page | KeptShard]) -> Iterator[Page | KeptShard]:
-    """The same rows in pages that are as full as they can be, or each call of what follows would cost more than
-    its rows; without pages that have none."""
+    """The same rows with small pages joined, or each call of what follows would cost more than its rows; without
+    pages that have none."""
     waiting: list[Page] = []
     rows = 0
     for item in items:
         more = 0 if isinstance(item, KeptShard) else item.num_rows
-        if waiting and (isinstance(item, KeptShard) or rows + more > PAGE_ROWS):
+        if waiting and (isinstance(item, KeptShard) or rows + more > BATCH_ROWS):
             yield concat(waiting)
             waiting, rows = [], 0
         if isinstance(item, KeptShard):

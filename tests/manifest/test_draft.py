@@ -325,7 +325,8 @@ class TestLookups:
 
     @linux_only
     def test_keep_a_bounded_number_of_copies(self, tmp_path: Path) -> None:
-        with patch.object(draft_module, "COPY_BYTES", 0), patch.object(draft_module, "SHARD_COPIES", 3):
+        few = {"COPY_BYTES": 0, "SHARD_COPIES": 3, "LOOKUPS_BEFORE_COPY": 4}
+        with patch.multiple(draft_module, **few):
             draft = Draft(FakeBase(many(100), 10), folder=str(tmp_path))
             assert [draft.get(row.path) for row in many(100)] == many(100)
         assert len(spilled_files(tmp_path)) == 3

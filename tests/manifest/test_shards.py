@@ -278,13 +278,13 @@ def test_no_row_group_is_longer_than_a_page(tmp_path):
 
 
 def test_row_groups_are_read_together(tmp_path):
-    """As many as a page has room for, or each would cost more than its rows."""
+    """Or each would cost more than its rows."""
     with small_shards():
         rows = [reference(f"{n:04d}") for n in range(50)]
         _, path = write(tmp_path, paged(rows, 7))
         assert len(group_paths(path)) > 12
         assert len(read(path)) == 1
-        with patch.object(shards, "PAGE_ROWS", 10):
+        with patch.object(shards, "BATCH_ROWS", 10):
             pages = read(path)
         assert listed(pages) == rows
         assert 5 <= len(pages) < 8
