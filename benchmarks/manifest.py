@@ -1,10 +1,13 @@
-"""Measures manifests: writing, digests, opening, lookup, a prefix, a diff; seconds, memory, bytes an entry.
+"""Measures manifests: adding pages in several orders, writing, opening, lookup, a prefix, changes, diffs, logging.
 
-    python -m benchmarks.manifest --rows 1000000
+    python -m benchmarks.manifest --rows 1000000 10000000 --records records.jsonl
 
-Every step runs in a process of its own, so that its peak of memory is its own. The rows are realistic
-references (date-partitioned paths, random MD5s and version ids) that arrive sorted: sorting is not measured
-here. To compare two commits, run it on both; on shared cores trust CPU seconds and ratios.
+Every step runs in a process of its own, so that its peak of memory is its own. The rows are realistic references
+(date-partitioned paths, random MD5s and version ids), made while they are added: what making them cost is taken off.
+On shared cores trust CPU seconds and ratios; to compare two commits, run it on both.
+
+Prints one record a step as JSON, and appends it to `--records`: bench (`manifest`), step, rows, cpu_s, wall_s, rss_mb,
+us_a_row (CPU); where bytes are written bytes_an_entry, or written_share (of the bytes of the whole version).
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import math
 import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,14 +30,23 @@ import pyarrow as pa
 
 from refart.entries import PAGE_ROWS, SCHEMA, Page
 from refart.manifest.compare import diff
+from refart.manifest.draft import Draft
+from refart.manifest.index import KeptShard
 from refart.manifest.reader import Manifest
 from refart.manifest.shards import ShardTally
 from refart.manifest.writer import write_manifest
 
-RSS_BUDGET_MB: Final = 400
+RSS_BUDGET_MB: Final = 300
 """What any step may hold, whatever the number of entries."""
 
 ROWS_A_DAY: Final = 5_000
+LISTED_ROWS: Final = 1_000
+"""Rows of a page as a listing gives it."""
+RANGES: Final = 32
+"""Places at which a listing is read at once."""
+SCATTERED: Final = 100
+"""Changed entries of `change_scattered`."""
+LOOKUPS: Final = 50
 
 
 class Folder:
@@ -50,13 +63,15 @@ class Folder:
     def read(self, kind: str, key: str) -> bytes:
         return (self.root / kind / key).read_bytes()
 
-    def write(self, pages: Iterator[Page]) -> dict[str, Any]:
+    def write(self, pages: Iterable[Page | KeptShard]) -> dict[str, Any]:
         """Store a manifest; tells what it measures, and how much of it was new."""
         built = write_manifest(pages, self.root / "staging")
-        stored = 0
+        written_bytes = shards_stored = 0
         for shard, path in built.new_shards:
             target = self.root / "shards" / shard.key
-            stored += not target.exists()
+            if not target.exists():
+                shards_stored += 1
+                written_bytes += shard.file_bytes
             path.replace(target)
         index = built.index.to_json()
         (self.root / "manifests" / built.index.address).write_bytes(index)
@@ -64,82 +79,192 @@ class Folder:
         return {
             "address": built.index.address,
             "shards": len(built.index.shards),
-            "shards_stored": stored,
+            "shards_stored": shards_stored,
             "bytes_an_entry": round(total_bytes / built.index.entry_count, 2),
+            "written_share": round((written_bytes + len(index)) / total_bytes, 5),
         }
+
+
+class Made:
+    """Pages as they are made; knows what that cost."""
+
+    def __init__(self, pages: Iterable[Page]) -> None:
+        self._pages = iter(pages)
+        self.cpu_s = self.wall_s = 0.0
+
+    def __iter__(self) -> Iterator[Page]:
+        return self
+
+    def __next__(self) -> Page:
+        cpu_s, wall_s = time.process_time(), time.perf_counter()
+        try:
+            return next(self._pages)
+        finally:
+            self.cpu_s += time.process_time() - cpu_s
+            self.wall_s += time.perf_counter() - wall_s
 
 
 def path_of(row: int) -> str:
     return f"date={20_000_000 + row // ROWS_A_DAY}/part-{row % ROWS_A_DAY:05d}.parquet"
 
 
-def pages(rows: int, *, pins: bool = True, changed_row: int | None = None) -> Iterator[Page]:
-    """Sorted references: the same every time, but for the content of `changed_row`."""
-    for start in range(0, rows, PAGE_ROWS):
-        numbers = range(start, min(start + PAGE_ROWS, rows))
-        noise = random.Random(start)
-        md5s = noise.randbytes(16 * len(numbers)).hex()
-        versions = base64.b64encode(noise.randbytes(24 * len(numbers)), b"._").decode()
-        content_ids = [f"md5:{md5s[at : at + 32]}" for at in range(0, len(md5s), 32)]
-        if changed_row in numbers:
-            content_ids[changed_row - start] = "md5:" + "0" * 32
-        paths = [path_of(row) for row in numbers]
-        columns = [
-            paths,
-            [noise.getrandbits(20) for _ in numbers],
-            content_ids,
-            [f"s3://lake/warehouse/events/{path}" for path in paths],
-            [f"version:{versions[at : at + 32]}" if pins else None for at in range(0, len(versions), 32)],
-        ]
-        yield pa.RecordBatch.from_arrays(
-            [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
-        )
+def page_of(rows: Iterable[int], *, pins: bool = True) -> Page:
+    """References at these places: the same every time."""
+    paths = [path_of(row) for row in rows]
+    noise = random.Random(paths[0])
+    md5s = noise.randbytes(16 * len(paths)).hex()
+    versions = base64.b64encode(noise.randbytes(24 * len(paths)), b"._").decode()
+    columns = [
+        paths,
+        [noise.getrandbits(20) for _ in paths],
+        [f"md5:{md5s[at : at + 32]}" for at in range(0, len(md5s), 32)],
+        [f"s3://lake/warehouse/events/{path}" for path in paths],
+        [f"version:{versions[at : at + 32]}" if pins else None for at in range(0, len(versions), 32)],
+    ]
+    return pa.RecordBatch.from_arrays(
+        [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+    )
 
 
-def generate(store: Folder, rows: int) -> dict[str, Any]:
-    """Makes the rows and drops them: what of the times below is the benchmark's own."""
-    return {"rows": sum(page.num_rows for page in pages(rows))}
+def in_order(rows: int, *, pins: bool = True, page_rows: int = LISTED_ROWS) -> Iterator[Page]:
+    """As one reader of the listing gives them."""
+    for start in range(0, rows, page_rows):
+        yield page_of(range(start, min(start + page_rows, rows)), pins=pins)
+
+
+def in_ranges(rows: int, *, pins: bool = True) -> Iterator[Page]:
+    """As many readers give them, each in a range of its own: sorted pages, side by side as chance will have it."""
+    chance = random.Random(0)
+    length = -(-rows // RANGES)
+    readers = [_reader(start, min(start + length, rows)) for start in range(0, rows, length)]
+    while readers:
+        reader = chance.choice(readers)
+        numbers = next(reader, None)
+        if numbers is None:
+            readers.remove(reader)
+        else:
+            yield page_of(numbers, pins=pins)
+
+
+def _reader(start: int, end: int) -> Iterator[range]:
+    return (range(at, min(at + LISTED_ROWS, end)) for at in range(start, end, LISTED_ROWS))
+
+
+def shuffled(rows: int, *, pins: bool = True) -> Iterator[Page]:
+    """Every page has rows from everywhere, in no order."""
+    stride = next(step for step in range(0x9E3779B1, 1 << 33) if math.gcd(step, rows) == 1)
+    for start in range(0, rows, LISTED_ROWS):
+        page = range(start, min(start + LISTED_ROWS, rows))
+        yield page_of([number * stride % rows for number in page], pins=pins)
+
+
+def _add(store: Folder, pages: Iterable[Page]) -> dict[str, Any]:
+    """From pages to a manifest on disk."""
+    made = Made(pages)
+    draft = Draft()
+    started_s = time.process_time()
+    draft.add(made)
+    add_cpu_s = time.process_time() - started_s - made.cpu_s
+    return {"add_cpu_s": round(add_cpu_s, 3), "made": made, **store.write(draft.segments())}
+
+
+def add(store: Folder, rows: int) -> dict[str, Any]:
+    return _add(store, in_order(rows))
+
+
+def add_ranges(store: Folder, rows: int) -> dict[str, Any]:
+    return _add(store, in_ranges(rows))
+
+
+def add_ranges_without_pins(store: Folder, rows: int) -> dict[str, Any]:
+    return _add(store, in_ranges(rows, pins=False))
+
+
+def add_shuffled(store: Folder, rows: int) -> dict[str, Any]:
+    return _add(store, shuffled(rows))
 
 
 def digest(store: Folder, rows: int) -> dict[str, Any]:
+    """The digests of full pages; no file."""
     tally = ShardTally()
-    for page in pages(rows):
+    made = Made(in_order(rows, page_rows=PAGE_ROWS))
+    for page in made:
         tally.update(page)
-    return {"content_digest": tally.info(0).content_digest}
+    return {"made": made}
 
 
 def write(store: Folder, rows: int) -> dict[str, Any]:
-    return store.write(pages(rows))
-
-
-def write_without_pins(store: Folder, rows: int) -> dict[str, Any]:
-    return store.write(pages(rows, pins=False))
-
-
-def overwrite_one(store: Folder, rows: int) -> dict[str, Any]:
-    return store.write(pages(rows, changed_row=rows // 2))
+    """Full pages that are in order already; nothing is sorted."""
+    made = Made(in_order(rows, page_rows=PAGE_ROWS))
+    return {"made": made, **store.write(made)}
 
 
 def read(store: Folder, rows: int, address: str) -> dict[str, Any]:
     """Every page, each shard checked against its digests."""
-    return {"rows": sum(page.num_rows for page in Manifest.open(store, address).pages())}
+    return {"found": sum(page.num_rows for page in Manifest.open(store, address).pages())}
+
+
+def open_(store: Folder, rows: int, address: str) -> dict[str, Any]:
+    """The index, and all that follows from it."""
+    return {"found": Manifest.open(store, address).index.entry_count}
 
 
 def look_up(store: Folder, rows: int, address: str) -> dict[str, Any]:
-    """The first lookup of a process: opens the manifest and reads one row group."""
-    entry = Manifest.open(store, address).get(path_of(rows // 3))
-    return {"found": entry is not None}
+    """Single paths all over the manifest, each in another row group; `first_ms` includes opening the manifest."""
+    started_s = time.perf_counter()
+    manifest = Manifest.open(store, address)
+    found = [manifest.get(path_of(rows // 3)) is not None]
+    first_s, times_s = time.perf_counter() - started_s, []
+    for number in range(LOOKUPS):
+        started_s = time.perf_counter()
+        found.append(manifest.get(path_of(number * rows // LOOKUPS)) is not None)
+        times_s.append(time.perf_counter() - started_s)
+    times_s.sort()
+    return {
+        "found": sum(found),
+        "first_ms": _ms(first_s),
+        "median_ms": _ms(times_s[LOOKUPS // 2]),
+        "longest_ms": _ms(times_s[-1]),
+    }
 
 
 def prefix(store: Folder, rows: int, address: str) -> dict[str, Any]:
-    """One day of entries."""
+    """One day of entries, and again."""
+    manifest = Manifest.open(store, address)
     day = path_of(rows // 3).split("/")[0]
-    return {"rows": sum(page.num_rows for page in Manifest.open(store, address).pages(day))}
+    times_s = []
+    for _ in range(5):
+        started_s = time.perf_counter()
+        found = sum(page.num_rows for page in manifest.pages(day))
+        times_s.append(time.perf_counter() - started_s)
+    return {"found": found, "first_ms": _ms(times_s[0]), "least_ms": _ms(min(times_s))}
+
+
+def _changed(store: Folder, address: str, changed: Iterable[int]) -> dict[str, Any]:
+    draft = Draft(Manifest.open(store, address))
+    for row in changed:
+        entry = draft.get(path_of(row))
+        assert entry is not None
+        changed_id = "md5:" + entry.content_id[-1:3:-1]
+        draft.put(type(entry)(entry.path, entry.size, changed_id, entry.uri, entry.pin), overwrite=True)
+    return store.write(draft.segments())
+
+
+def change_one(store: Folder, rows: int, address: str) -> dict[str, Any]:
+    """A new version that differs in one entry."""
+    return _changed(store, address, [rows // 2])
+
+
+def change_scattered(store: Folder, rows: int, address: str) -> dict[str, Any]:
+    """One that differs in a few entries all over the manifest."""
+    return _changed(store, address, random.Random(0).sample(range(rows), min(SCATTERED, rows)))
 
 
 def diff_one(store: Folder, rows: int, address: str, other: str) -> dict[str, Any]:
-    """Two versions that differ in one entry."""
     return _changes(Manifest.open(store, address), Manifest.open(store, other))
+
+
+diff_scattered = diff_one
 
 
 def diff_all(store: Folder, rows: int, address: str) -> dict[str, Any]:
@@ -152,12 +277,72 @@ def _changes(old: Manifest | None, new: Manifest) -> dict[str, Any]:
     return {"changes": sum(page.num_rows for page in changes), "shards_read": changes.summary.shards_read}
 
 
-STEPS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
-    step.__name__: step
-    for step in (
-        generate, digest, write, write_without_pins, overwrite_one, read, look_up, prefix, diff_one, diff_all
+def log(store: Folder, rows: int) -> dict[str, Any]:
+    """A first version in a workspace of its own, catalog and store included."""
+    from refart.workspace import Workspace
+
+    made = Made(in_ranges(rows))
+    with Workspace.open(store.root / "workspace") as workspace, workspace.init() as run:
+        artifact = workspace.draft("events")
+        assert artifact._draft is not None
+        artifact._draft.add(made)  # what `add_reference` does with the pages of a listing
+        logged = run.log_artifact(artifact)
+    return {"made": made, "found": logged.file_count, "bytes_an_entry": round(_stored_bytes(store) / rows, 2)}
+
+
+def log_one(store: Folder, rows: int) -> dict[str, Any]:
+    """A version that differs from the last in one entry, by the public API."""
+    from refart.workspace import Workspace
+
+    before = _stored_bytes(store)
+    changed = store.root / "changed"
+    changed.write_text("changed")
+    with Workspace.open(store.root / "workspace") as workspace, workspace.init() as run:
+        draft = workspace.artifact("events").new_draft()
+        draft.add_reference(f"file://{changed}", name=path_of(rows // 2), overwrite=True)
+        version = run.log_artifact(draft).version
+    return {"version": version, "written_share": round((_stored_bytes(store) - before) / before, 5)}
+
+
+def _stored_bytes(store: Folder) -> int:
+    """What the workspace holds of shards and indexes."""
+    files = (
+        file for kind in ("shards", "manifests") for file in (store.root / "workspace").glob(f"**/{kind}/*/*")
     )
-}  # fmt: skip
+    return sum(file.stat().st_size for file in files)
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 2)
+
+
+STEPS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
+    "add": add,
+    "add_ranges": add_ranges,
+    "add_ranges_without_pins": add_ranges_without_pins,
+    "add_shuffled": add_shuffled,
+    "digest": digest,
+    "write": write,
+    "open": open_,
+    "read": read,
+    "look_up": look_up,
+    "prefix": prefix,
+    "change_one": change_one,
+    "change_scattered": change_scattered,
+    "diff_one": diff_one,
+    "diff_scattered": diff_scattered,
+    "diff_all": diff_all,
+    "log": log,
+    "log_one": log_one,
+}
+
+NEEDS: Final = {
+    **dict.fromkeys(("open", "read", "look_up", "prefix", "change_one", "change_scattered"), ("add_ranges",)),
+    "diff_one": ("add_ranges", "change_one"),
+    "diff_scattered": ("add_ranges", "change_scattered"),
+    "diff_all": ("add_ranges",),
+}
+"""The steps whose manifests a step works on."""
 
 
 def measure(step: str, folder: Path, rows: int, addresses: list[str]) -> dict[str, Any]:
@@ -165,10 +350,20 @@ def measure(step: str, folder: Path, rows: int, addresses: list[str]) -> dict[st
     store = Folder(folder)
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     result = STEPS[step](store, rows, *addresses)
-    result["seconds"] = round(time.perf_counter() - wall_s, 3)
-    result["cpu_s"] = round(time.process_time() - cpu_s, 3)
-    result["rss_mb"] = peak_rss_mb()
-    return result
+    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+    made = result.pop("made", None)
+    if made is not None:
+        wall_s, cpu_s = wall_s - made.wall_s, cpu_s - made.cpu_s
+    return {
+        "bench": "manifest",
+        "step": step,
+        "rows": rows,
+        "cpu_s": round(cpu_s, 3),
+        "wall_s": round(wall_s, 3),
+        "rss_mb": peak_rss_mb(),
+        "us_a_row": round(1e6 * cpu_s / rows, 3),
+        **result,
+    }
 
 
 def peak_rss_mb() -> int:
@@ -185,49 +380,45 @@ def peak_rss_mb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
-def run(rows: int) -> dict[str, dict[str, Any]]:
-    """All steps, each in a child process, over one temporary store."""
-    results: dict[str, dict[str, Any]] = {}
+def run(rows: int, steps: Iterable[str] = STEPS) -> Iterator[dict[str, Any]]:
+    """The record of each step, each from a child process, over one temporary store."""
+    addresses: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for step in STEPS:
-            addresses = []
-            if step in ("read", "look_up", "prefix", "diff_one", "diff_all"):
-                addresses.append(results["write"]["address"])
-            if step == "diff_one":
-                addresses.append(results["overwrite_one"]["address"])
+        for step in steps:
             command = [sys.executable, "-m", "benchmarks.manifest", "--rows", str(rows), "--step", step]
+            needed = [addresses[other] for other in NEEDS.get(step, ())]
             child = subprocess.run(
-                [*command, "--folder", folder, *addresses],
+                [*command, "--folder", folder, *needed],
                 cwd=Path(__file__).parents[1],
                 check=True,
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            results[step] = json.loads(child.stdout)
-    return results
+            record = json.loads(child.stdout)
+            addresses[step] = record.pop("address", "")
+            yield record
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.manifest", description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
+    parser.add_argument("--steps", choices=STEPS, nargs="+", default=list(STEPS), metavar="STEP")
+    parser.add_argument("--records", type=Path, help="a file to append to")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("addresses", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
-        print(json.dumps(measure(options.step, options.folder, options.rows, options.addresses)))
+        print(json.dumps(measure(options.step, options.folder, options.rows[0], options.addresses)))
         return
-    results = run(options.rows)
-    print(f"{options.rows:,} entries\n{'step':20}{'seconds':>9}{'cpu s':>9}{'RSS MB':>8}")
-    for step, result in results.items():
-        rest = {k: v for k, v in result.items() if k not in ("seconds", "cpu_s", "rss_mb", "address")}
-        told = ", ".join(f"{key} {value}" for key, value in rest.items())
-        print(f"{step:20}{result['seconds']:9.3f}{result['cpu_s']:9.3f}{result['rss_mb']:8}  {told}")
-    highest = max(result["rss_mb"] for result in results.values())
-    if highest >= RSS_BUDGET_MB:
-        sys.exit(f"peak RSS {highest} MB is over the budget of {RSS_BUDGET_MB} MB")
-    if results["overwrite_one"]["shards_stored"] != 1:
-        sys.exit("overwriting one entry stored more than one shard")
+    for rows in options.rows:
+        for record in run(rows, options.steps):
+            print(json.dumps(record), flush=True)
+            if options.records:
+                with options.records.open("a") as file:
+                    file.write(f"{json.dumps(record)}\n")
+            if record["rss_mb"] >= RSS_BUDGET_MB:
+                sys.exit(f"peak RSS {record['rss_mb']} MB is over the budget of {RSS_BUDGET_MB} MB")
 
 
 if __name__ == "__main__":
