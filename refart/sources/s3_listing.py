@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote_plus, unquote_to_bytes
 from xml.etree import ElementTree
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from refart import checksums
 from refart.errors import SourceError
-from refart.sources.listed import OBJECTS, Listed, Row, listed, size_of
+from refart.sources.listed import OBJECTS, Listed, Row, batch_of, listed, size_of
 
 NULL_VERSION: Final = "null"
 """The version id of writes made while versioning was off or suspended. It selects no write of its own: the
@@ -45,12 +47,8 @@ def parse(body: bytes, what: str) -> Listed:
     answer, is cut off, holds keys that are not UTF-8 or cannot be told from others, or goes on without saying where.
     """
     try:
-        plain = _split_off(body)
-        if plain is not None:
-            head = _head(plain[0])
-            told = _by_patterns(plain[1], is_encoded=_is_encoded(head)) if "IsTruncated" in head else None
-            if told is not None:
-                return _listed(head, told)
+        if (told := _by_patterns(body)) is not None:
+            return _listed(*told)
         # From the endpoint that the user chose; expat bounds the expansion of entities by itself.
         root = ElementTree.fromstring(body)  # noqa: S314
         return _listed(*_by_elements(root, raw_returns=b"\r" in body))
@@ -66,9 +64,9 @@ class _Told:
     """What a response tells of versions (or objects) and of delete markers, each in its order."""
 
     keys: list[str]
-    sizes: list[int]
-    content_ids: list[str]
-    pins: list[str | None]
+    sizes: Sequence[int]
+    content_ids: pa.StringArray
+    pins: pa.StringArray
     are_current: list[bool]
     """Which of these versions are the newest of their keys."""
 
@@ -81,19 +79,24 @@ class _Told:
 
 
 def _listed(head: dict[str, str], told: _Told) -> Listed:
-    columns: list[list[Any]] = [told.keys, told.sizes, told.content_ids, told.pins]
+    columns = [
+        pa.array(told.keys, pa.string()),
+        pa.array(told.sizes, pa.int64()),
+        told.content_ids,
+        told.pins,
+    ]
+    objects, current_keys = pa.RecordBatch.from_arrays(columns, schema=OBJECTS), told.keys
     if not all(told.are_current):
-        columns = [list(compress(column, told.are_current)) for column in columns]
-    objects = pa.RecordBatch.from_arrays(
-        [pa.array(column, field.type) for column, field in zip(columns, OBJECTS, strict=True)], schema=OBJECTS
-    )
+        objects = objects.filter(pa.array(told.are_current))
+        current_keys = list(compress(told.keys, told.are_current))
     found = listed(objects, told.keys, _following(head))
     if not told.has_versions:
         return found
     keys = sorted([*told.keys, *told.markers]) if told.markers else found.keys
     last_key = keys[-1] if keys else ""
     # The newest comes first. Where that of the last key is not here, it was (or will be) told elsewhere.
-    current_keys = sorted([*columns[0], *told.newest_markers]) if told.newest_markers else columns[0]
+    if told.newest_markers:
+        current_keys = sorted([*current_keys, *told.newest_markers])
     is_settled = current_keys[-1:] == keys[-1:]
     resume_key = (
         last_key if is_settled else keys[bisect_left(keys, last_key) - 1] if keys[0] < last_key else ""
@@ -135,12 +138,16 @@ def _head(root: ElementTree.Element) -> dict[str, str]:
     return {child.tag.rpartition("}")[2]: child.text or "" for child in root}
 
 
-_KINDS: Final = ("ListBucketResult", "ListVersionsResult")
+_VERSIONS: Final = "ListVersionsResult"
+_KINDS: Final = ("ListBucketResult", _VERSIONS)
 
 
 def _by_elements(root: ElementTree.Element, *, raw_returns: bool) -> tuple[dict[str, str], _Told]:
     head = _head(root)
-    told = _Told([], [], [], [], [], [], [], has_versions=root.tag.endswith(_KINDS[1]))
+    rows: list[Row] = []
+    are_current: list[bool] = []
+    markers: list[str] = []
+    newest_markers: list[str] = []
 
     def key_of(text: str) -> str:
         if _is_encoded(head):
@@ -159,68 +166,79 @@ def _by_elements(root: ElementTree.Element, *, raw_returns: bool) -> tuple[dict[
         texts = {child.tag.rpartition("}")[2]: child.text or "" for child in element}
         key, is_current = key_of(texts["Key"]), texts.get("IsLatest", "true") == "true"
         if kind == "DeleteMarker":
-            told.markers.append(key)
-            told.newest_markers.extend([key] * is_current)
-            continue
-        row = row_of(key, texts["Size"], texts.get("ETag", ""), texts.get("VersionId"))
-        told.keys.append(row.key)
-        told.sizes.append(row.size)
-        told.content_ids.append(row.content_id)
-        told.pins.append(row.pin)
-        told.are_current.append(is_current)
-    return head, told
+            markers.append(key)
+            newest_markers.extend([key] * is_current)
+        else:
+            rows.append(row_of(key, texts["Size"], texts.get("ETag", ""), texts.get("VersionId")))
+            are_current.append(is_current)
+    batch = batch_of(rows)
+    return head, _Told(
+        [row.key for row in rows],
+        [row.size for row in rows],
+        batch.column("content_id"),
+        batch.column("pin"),
+        are_current,
+        markers,
+        newest_markers,
+        has_versions=root.tag.endswith(_VERSIONS),
+    )
 
 
 # --- as Amazon S3 and most others write it: elements without attributes, comments or space between them
 
 
-def _split_off(body: bytes) -> tuple[ElementTree.Element, bytes] | None:
-    """A response without its versions, and these; None where it has none, or may be written in another way."""
-    starts = [start for tag in _ELEMENTS if (start := body.find(b"<%b>" % tag)) >= 0]
-    ends = [end + len(tag) + 3 for tag in _ELEMENTS if (end := body.rfind(b"</%b>" % tag)) >= 0]
+def _by_patterns(body: bytes) -> tuple[dict[str, str], _Told] | None:
+    """What a response says of itself, parsed as XML without its elements, and what these tell, by regular expressions;
+    None where it may be written in another way."""
+    has_versions = _VERSIONS.encode() in body[:_HEAD_BYTES]
+    tags = (b"Version", b"DeleteMarker") if has_versions else (b"Contents",)
+    starts = [start for tag in tags if (start := body.find(b"<%b>" % tag)) >= 0]
+    ends = [end + len(tag) + 3 for tag in tags if (end := body.rfind(b"</%b>" % tag)) >= 0]
     if not starts or not ends or b"<!" in body:
         return None
     start, end = min(starts), max(ends)
     try:
-        return ElementTree.fromstring(body[:start] + body[end:]), body[start:end]  # noqa: S314
+        head = _head(ElementTree.fromstring(body[:start] + body[end:]))  # noqa: S314
     except ElementTree.ParseError:
         return None
-
-
-_ELEMENTS: Final = (b"Contents", b"Version", b"DeleteMarker")
-
-
-def _by_patterns(elements: bytes, *, is_encoded: bool) -> _Told | None:
-    """What elements tell; None where patterns cannot be sure of it."""
+    if "IsTruncated" not in head:
+        return None
+    is_encoded = _is_encoded(head)
     markers, newest_markers = list[str](), list[str]()
-    if b"<DeleteMarker>" in elements:
-        of_markers = b"".join(_MARKER.findall(elements))
-        elements = _MARKER.sub(b"", elements)
-        count = of_markers.count(b"<DeleteMarker>")
-        keys, latest = _keys(of_markers, count, is_encoded), _each(_LATEST, of_markers, count)
-        if keys is None or latest is None:
+    if has_versions and body.find(b"<DeleteMarker>", start, end) >= 0:
+        elements = body[start:end]
+        of_markers = _Elements(b"".join(_MARKER.findall(elements)), b"<DeleteMarker>")
+        found, latest = of_markers.keys(is_encoded=is_encoded), of_markers.texts(_LATEST)
+        if found is None or latest is None:
             return None
-        markers = keys
-        newest_markers = list(compress(keys, map(_TRUE.__eq__, latest)))
-    has_versions = bool(markers) or b"<Version>" in elements
-    count = elements.count(b"<Version>" if has_versions else b"<Contents>")
-    keys, sizes = _keys(elements, count, is_encoded), _each(_SIZE, elements, count)
-    etags = _each(_ETAG, elements, count)
+        markers, newest_markers = found, list(compress(found, map(_TRUE.__eq__, latest)))
+        elements_of = _Elements(_MARKER.sub(b"", elements), b"<Version>")
+    else:
+        elements_of = _Elements(body, b"<%b>" % tags[0], start, end)
+    keys, sizes = elements_of.keys(is_encoded=is_encoded), elements_of.texts(_SIZE)
+    etags = elements_of.texts(_ETAG)
     if keys is None or sizes is None or etags is None:
         return None
-    pins: list[str | None] = [None] * count
-    are_current = [True] * count
+    pins = pa.nulls(len(keys), pa.string())
+    are_current = [True] * len(keys)
     if has_versions:
-        versions, latest = _each(_VERSION, elements, count), _each(_LATEST, elements, count)
+        versions, latest = elements_of.texts(_VERSION), elements_of.texts(_LATEST)
         if versions is None or latest is None:
             return None
-        pins = [None if version == NULL_VERSION else f"version:{version}" for version in versions]
+        version = pa.array(versions, pa.string())
+        pins = pc.if_else(pc.equal(version, NULL_VERSION), None, _prefixed("version:", version))
         are_current = list(map(_TRUE.__eq__, latest))
-    content_ids = [f"md5:{etag}" if len(etag) == _MD5_DIGITS else f"etag:{etag}" for etag in etags]
-    return _Told(
+    etag = pa.array(etags, pa.string())
+    is_md5 = pc.equal(pc.binary_length(etag), checksums.HEX_DIGITS["md5"])
+    content_ids = pc.if_else(is_md5, _prefixed("md5:", etag), _prefixed("etag:", etag))
+    told = _Told(
         keys, list(map(int, sizes)), content_ids, pins, are_current, markers, newest_markers, has_versions
     )
+    return head, told
 
+
+_HEAD_BYTES: Final = 1024
+"""Where the root element stands, if no comment of any length is before it."""
 
 _MARKER: Final = re.compile(rb"<DeleteMarker>.*?</DeleteMarker>", re.DOTALL)
 _KEY: Final = re.compile(rb"<Key>([^<&]+)</Key>")
@@ -231,29 +249,37 @@ _ETAG: Final = re.compile(
 _VERSION: Final = re.compile(rb"<VersionId>([^<&\s]+)</VersionId>")
 _LATEST: Final = re.compile(rb"<IsLatest>(true|false)</IsLatest>")
 _TRUE: Final = "true"
-_MD5_DIGITS: Final = checksums.HEX_DIGITS["md5"]
 
 
-def _each(pattern: re.Pattern[bytes], elements: bytes, count: int) -> list[str] | None:
-    """What a pattern finds, where that is one text in each element."""
-    found = pattern.findall(elements)
-    if len(found) != count:
-        return None
-    return b"\n".join(found).decode().split("\n") if found else []
+class _Elements:
+    """Elements of one kind, one after another."""
+
+    def __init__(self, body: bytes, tag: bytes, start: int = 0, end: int | None = None) -> None:
+        self._body, self._start, self._end = body, start, len(body) if end is None else end
+        self._count = body.count(tag, self._start, self._end)
+
+    def texts(self, pattern: re.Pattern[bytes]) -> list[str] | None:
+        """What a pattern finds, where that is one text in each element."""
+        found = pattern.findall(self._body, self._start, self._end)
+        if len(found) != self._count:
+            return None
+        return b"\n".join(found).decode().split("\n") if found else []
+
+    def keys(self, *, is_encoded: bool) -> list[str] | None:
+        """Their keys, where patterns can be sure of them."""
+        found = _KEY.findall(self._body, self._start, self._end)
+        if len(found) != self._count:
+            return None
+        joined = b"\n".join(found)
+        if is_encoded and (b"%" in joined or b"+" in joined):
+            if b"%0A" in joined or b"%0a" in joined:  # a line feed would end a key
+                return [unquote_plus(key.decode(), errors="strict") for key in found]
+            joined = unquote_to_bytes(joined.replace(b"+", b" "))
+        elif not is_encoded and b"\r" in joined:
+            return None
+        keys = joined.decode().split("\n") if found else []
+        return keys if len(keys) == self._count else None
 
 
-def _keys(elements: bytes, count: int, is_encoded: bool) -> list[str] | None:
-    found = _KEY.findall(elements)
-    if len(found) != count:
-        return None
-    if not found:
-        return []
-    joined = b"\n".join(found)
-    if is_encoded and (b"%" in joined or b"+" in joined):
-        if b"%0A" in joined or b"%0a" in joined:  # a line feed would end a key
-            return [unquote_plus(key.decode(), errors="strict") for key in found]
-        joined = unquote_to_bytes(joined.replace(b"+", b" "))
-    elif not is_encoded and b"\r" in joined:
-        return None
-    keys = joined.decode().split("\n")
-    return keys if len(keys) == count else None
+def _prefixed(prefix: str, texts: pa.StringArray) -> pa.StringArray:
+    return pc.binary_join_element_wise(pa.scalar(prefix), texts, "")
