@@ -97,11 +97,7 @@ def check_page(page: Page, origin: str) -> Page:
     path, size, content_id, uri, pin = page.columns
     if path.null_count or content_id.null_count:
         raise FormatError(f"{origin}: path and content_id must not be null")
-    wrong = pc.or_(
-        pc.match_substring_regex(path, names.BAD_PATH_PATTERN),
-        pc.greater(pc.binary_length(path), names.MAX_PATH_BYTES),
-    )
-    _reject(page, wrong, origin, "path", "is not an entry path")
+    check_paths(page, origin)
     wrong = pc.or_(
         pc.invert(pc.match_substring_regex(content_id, checksums.CONTENT_ID_PATTERN)),
         pc.greater(pc.binary_length(content_id), checksums.MAX_CONTENT_ID_BYTES),
@@ -120,6 +116,17 @@ def check_page(page: Page, origin: str) -> Page:
     _reject(page, wrong, origin, "uri", why)
     managed = pc.and_(pc.is_null(uri), pc.invert(pc.starts_with(content_id, "sha256:")))
     _reject(page, managed, origin, "content_id", "must be a sha256 where there is no URI")
+    return page
+
+
+def check_paths(page: Page, origin: str) -> Page:
+    """Check the paths of a page that were made anew from such as had been checked; errors as of `check_page`."""
+    path = page.column("path")
+    wrong = pc.or_(
+        pc.match_substring_regex(path, names.BAD_PATH_PATTERN),
+        pc.greater(pc.binary_length(path), names.MAX_PATH_BYTES),
+    )
+    _reject(page, wrong, origin, "path", "is not an entry path")
     return page
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from refart import names
 from refart.context import Local
-from refart.entries import SCHEMA, Entry, Page, check_page, page_of
+from refart.entries import SCHEMA, Entry, Page, check_page, check_paths, page_of
 from refart.errors import InvalidInputError, NotFoundError
 from refart.manifest.draft import Added, Draft
 from refart.manifest.runs import concat, managed_page
@@ -182,7 +182,7 @@ def under(page: Page, prefix: str | None, *, replace: bool = False) -> Page:
     else:
         path = pc.binary_join_element_wise(pa.scalar(prefix), path, "/")
     # Two paths that are short enough alone may be too long together.
-    return check_page(page.set_column(0, SCHEMA.field("path"), path), f"below {prefix[:80]!r}")
+    return check_paths(page.set_column(0, SCHEMA.field("path"), path), f"below {prefix[:80]!r}")
 
 
 def limited(pages: Iterable[Page], uri: str, max_objects: int | None, allow_empty: bool) -> Iterator[Page]:
