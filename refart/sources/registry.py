@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import sys
 import threading
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -135,6 +137,8 @@ def fsspec_options(scheme: str) -> dict[str, Any]:
 
     As everywhere in fsspec, they are read once a process. Drivers that fsspec makes for us apply them themselves.
     """
+    if not _fsspec_is_configured():
+        return {}
     import fsspec.config
 
     return {
@@ -142,6 +146,15 @@ def fsspec_options(scheme: str) -> dict[str, Any]:
         for protocol in _FSSPEC_PROTOCOLS[scheme]
         for name, value in fsspec.config.conf.get(protocol, {}).items()
     }
+
+
+def _fsspec_is_configured() -> bool:
+    """Whether there can be any such default: our own sources need fsspec, which is slow to load, for nothing else."""
+    return (
+        "fsspec" in sys.modules  # a program may have set some
+        or any(name.startswith("FSSPEC_") for name in os.environ)
+        or os.path.isdir(os.path.expanduser("~/.config/fsspec"))
+    )
 
 
 _FSSPEC_PROTOCOLS: Final = {

@@ -169,7 +169,8 @@ def _make(options: Mapping[str, Any]) -> tuple[Any, Learnt]:
             f"the storage options of s3:// are not usable: {said or type(error).__name__}"
         ) from None
     for listing in LISTINGS:
-        client.meta.events.register(f"before-parse.s3.{listing}", _leave_unparsed)
+        # With the asterisk it comes before all that is registered for s3 (`botocore.hooks`, the order of a search).
+        client.meta.events.register(f"before-parse.*.{listing}", _leave_unparsed)
     return client, Learnt()
 
 
@@ -178,12 +179,17 @@ def _leave_unparsed(
 ) -> None:
     """Take the body of a successful listing away before botocore parses it.
 
-    `before-parse` is the event by which botocore's own handlers amend responses; its first handler has
-    already turned an error inside a 200 into a 500. Error bodies stay, for botocore to parse and to retry on.
+    `before-parse` is the event by which botocore's own handlers amend responses. One of them reads the body of every
+    200, too, since it may carry an error; so this one comes first, and takes away only what begins and ends as a
+    listing. All else is left to them, to be noticed, and to be asked for again.
     """
-    if response_dict["status_code"] == 200:
-        customized_response_dict["RawBody"] = response_dict["body"]
-        response_dict["body"] = b""
+    body = response_dict["body"]
+    if response_dict["status_code"] != 200:
+        return
+    for root in (b"ListBucketResult", b"ListVersionsResult"):
+        if b"<" + root in body[:1024] and body[-64:].rstrip().endswith(b"</%b>" % root):
+            customized_response_dict["RawBody"] = body
+            response_dict["body"] = b"<%b/>" % root
 
 
 def code_of(error: RefartError) -> str:
