@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from refart.entries import Entry
-from refart.sources import objects, pinned
+from refart.sources import ahead, objects, pinned
 from refart.sources.base import Fetched, Held, Identify, Keep, Opened, Scan
 
 
@@ -51,9 +51,10 @@ class ObjectSource(ABC):
     def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:
         """Stream the bytes of a reference as they are stored, never decoded; see `Source.fetch`.
 
-        A body that breaks off is continued by ranged GETs of the same object, `pinned.RESUMES` times.
+        A body that breaks off is continued by ranged GETs of the same object, `pinned.RESUMES` times. Where a large
+        object comes slowly, several such GETs at once take over (see `ahead`).
         """
-        return pinned.fetch(self._getter(entry), entry, self._wanted, self.stat)
+        return pinned.fetch(self._getter(entry), entry, self._wanted, self.stat, readers=ahead.READERS)
 
     def open(self, entry: Entry) -> Opened:
         """A seekable stream of ranged GETs that all hold the object the first one found.

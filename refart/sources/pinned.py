@@ -19,6 +19,7 @@ from refart.errors import (
     ReferenceMissingError,
     SourceError,
 )
+from refart.sources import ahead
 from refart.sources.base import Fetched, Held, Opened, Parts
 from refart.sources.ranged import FIRST_BYTES, open_ranges
 
@@ -117,11 +118,17 @@ def attempts(entry: Entry, kind: Held | None, etag: str | None = None) -> list[t
 
 
 @contextmanager
-def fetch(get: Get, entry: Entry, wanted: Wanted, stat: Stat) -> Iterator[Fetched]:
-    """See `Source.fetch`. `wanted` tells the `attempts`, `stat` what lies at the URI when none of them holds."""
+def fetch(get: Get, entry: Entry, wanted: Wanted, stat: Stat, *, readers: int = 0) -> Iterator[Fetched]:
+    """See `Source.fetch`. `wanted` tells the `attempts`, `stat` what lies at the URI when none of them holds.
+
+    One GET. Where a large object comes slowly, and that is safe, up to so many `readers` read ahead by ranges.
+    """
     found = _find(get, entry, wanted, stat, None)
     first = found.answer
-    with closing(found.chunks(first, 0, first.size)) as chunks:
+    body = found.chunks(first, 0, first.size)
+    if readers and first.size is not None and found.is_safe_by_ranges:
+        body = ahead.read_ahead(body, first.size, found.open_range, readers=readers)
+    with closing(body) as chunks:
         yield Fetched(
             chunks, first.size, found.held, first.content_id, found.hash_is_plain, parts=first.parts
         )
@@ -200,6 +207,24 @@ class _Object:
             f"{self}: the stream {why or 'ended early'} at byte {position:,} of {_bytes(stop)}",
             transient=True,
         )
+
+    @property
+    def is_safe_by_ranges(self) -> bool:
+        """Whether ranges cannot be of two writes, and a hash of the whole will be compared.
+
+        Where none will be, the client may compare a checksum at the end of a whole body.
+        """
+        algo, _ = checksums.split(self.entry.content_id)
+        is_hashed = checksums.can_compute(algo) and (algo != "md5" or self.hash_is_plain)
+        return self.answer.same != CURRENT and (is_hashed or self.answer.parts is not None)
+
+    def open_range(self, start: int, stop: int) -> Generator[bytes]:
+        """The bytes from `start` to `stop` of exactly this object. Raises `SourceError` for another range."""
+        answer = self.range(start, stop)
+        if answer.start != start:
+            answer.chunks.close()
+            raise SourceError(f"{self}: the server does not answer a ranged, pinned GET with that range")
+        return self.chunks(answer, start, stop)
 
     def range(self, start: int, stop: int | None) -> Answer:
         """A GET of the bytes from `start` to `stop` of exactly this object."""

@@ -26,6 +26,7 @@ from refart.errors import (
     SourceError,
 )
 from refart.ops.stream import Checked, Rung, VerifiedStream
+from refart.sources import ahead
 from refart.sources.base import Held, Source
 
 
@@ -371,6 +372,27 @@ class SourceSuite:
             assert b"".join(fetched.chunks) == data
             if self.held != "local":
                 assert fetched.content_id == entry.content_id
+
+    def test_a_large_object_that_comes_slowly_is_the_same(
+        self, source: Source, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where a source reads ahead by ranges, they are of the logged object, whatever happens meanwhile."""
+        monkeypatch.setattr(ahead, "RANGE_BYTES", 1 << 20)
+        monkeypatch.setattr(ahead, "SLOW", -1.0)
+        data = bytes(n % 251 for n in range(1 << 20)) * 5
+        entry = self.logged(source, place, data)
+        read_back, checked = read_checked(source, entry)
+        assert (read_back, checked.rung) == (data, self.rung)
+        with source.fetch(entry) as fetched:
+            stream = VerifiedStream(entry, fetched)
+            seen = []
+            with suppress(ReferenceChangedError, ChecksumError, SourceError):
+                for number, chunk in enumerate(stream):
+                    if number == 0:
+                        place.put("d/a", data[::-1])
+                    seen.append(chunk)
+                assert b"".join(seen) == data
+                assert stream.checked is not None
 
     def test_fetch_may_be_left_early(self, source: Source, place: Place) -> None:
         entry = self.logged(source, place, b"x" * 3_000_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import md5, sha256
@@ -18,7 +19,7 @@ from refart.errors import (
     ReferenceMissingError,
     SourceError,
 )
-from refart.sources import pinned
+from refart.sources import ahead, pinned
 from refart.sources.base import Held
 from refart.sources.pinned import CURRENT, RESUMES, Answer, Broken, NotThat, Which
 from refart.sources.ranged import FIRST_BYTES
@@ -54,6 +55,7 @@ class Server:
     """What happens before GET number 0, 1, … is answered."""
     asked: list[tuple[Which, int, int | None]] = field(default_factory=list)
     closed: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def etag(self, write: int) -> str:
         return md5(self.writes[write] + b"encrypted" * self.encrypted).hexdigest() + self.etag_end
@@ -71,8 +73,9 @@ class Server:
         return self.entry() if len(self.writes) - 1 not in self.purged else None
 
     def get(self, which: Which, start: int, stop: int | None) -> Answer:
-        number = len(self.asked)
-        self.asked.append((which, start, stop))
+        with self._lock:
+            number = len(self.asked)
+            self.asked.append((which, start, stop))
         self.meanwhile(number)
         write = len(self.writes) - 1
         if which.version is not None and "version" not in self.ignores:
@@ -254,6 +257,70 @@ class TestFinding:
         assert plain_by(reading, server, server.entry()) is False
         server = Server([OLD, OLD], purged={0}, encrypted=True, etag_end="-2")
         assert plain_by(reading, server, server.entry(0, id_of(OLD))) is True
+
+
+class TestReadingAhead:
+    """Bodies that come slowly, whose rest several ranged GETs take over."""
+
+    @pytest.fixture(autouse=True)
+    def slow(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ahead, "RANGE_BYTES", 30_000)
+        monkeypatch.setattr(ahead, "SLOW", -1.0)
+
+    def read(self, server: Server, entry: Entry | None = None) -> bytes:
+        with pinned.fetch(server.get, entry or server.entry(), wanted, server.stat, readers=3) as fetched:
+            return b"".join(fetched.chunks)
+
+    @pytest.mark.parametrize("has_versions", [True, False])
+    def test_every_range_is_of_the_object_that_answered_first(self, has_versions: bool) -> None:
+        server = Server([OLD, NEW], has_versions=has_versions)
+        entry = server.entry(0 if has_versions else 1)
+        assert self.read(server, entry) == (OLD if has_versions else NEW)
+        same = Which("0" if has_versions else None, server.etag(0 if has_versions else 1))
+        ranges = [(at, min(at + 30_000, len(OLD))) for at in range(30_000, len(OLD), 30_000)]
+        assert sorted(server.asked[1:], key=lambda asked: asked[1]) == [(same, *each) for each in ranges]
+        assert server.closed == len(server.asked)
+
+    def test_a_range_that_breaks_goes_on_where_it_broke(self) -> None:
+        def spoil(number: int, body: bytes) -> bytes | tuple[bytes, Exception]:
+            return (body[:10_000], Broken("broke off")) if number in (2, 4) else body
+
+        server = Server([OLD], spoil=spoil)
+        assert self.read(server) == OLD
+        assert len(server.asked) == 1 + 6 + 2
+
+    @pytest.mark.parametrize("ignores", [frozenset(), frozenset({"etag"})])
+    @pytest.mark.parametrize("moment", [1, 3])
+    def test_an_object_that_changes_meanwhile(self, moment: int, ignores: frozenset[str]) -> None:
+        server = Server([OLD], has_versions=False, ignores=ignores)
+
+        def overwrite(number: int) -> None:
+            if number == moment:
+                server.writes.append(NEW)
+
+        server.meanwhile = overwrite
+        with pytest.raises(ReferenceChangedError, match="while it was being read; expected md5:"):
+            self.read(server)
+
+    def test_a_server_that_ignores_ranges_is_read_from_its_first_answer(self) -> None:
+        server = Server([OLD], ignores=frozenset({"range"}))
+        assert self.read(server) == OLD
+        assert len(server.asked) == 2
+
+    @pytest.mark.parametrize(
+        "server",
+        [
+            Server([OLD], encrypted=True),
+            Server([OLD], etag_end="-3"),
+            Server([OLD], has_versions=False, has_etags=False),
+            Server([OLD], hides_size=True),
+        ],
+        ids=["no MD5 to compare", "no hash to compare", "nothing to select by", "no size"],
+    )
+    def test_where_ranges_would_be_less_sure_there_is_one_get(self, server: Server) -> None:
+        """A client may compare a checksum at the end of a whole body only."""
+        assert self.read(server) == OLD
+        assert len(server.asked) == 1
 
 
 class TestBodies:
