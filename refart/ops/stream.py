@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal, NoReturn, cast
 
@@ -13,7 +14,7 @@ from refart.checksums import MultipartHasher, StreamHasher
 from refart.context import Context, Local
 from refart.entries import Entry
 from refart.errors import ChecksumError, RefartError, ReferenceChangedError
-from refart.parallel import check_stopped
+from refart.parallel import check_stopped, thread_pool
 from refart.sources.base import Fetched, Opened
 from refart.store import Store
 
@@ -25,6 +26,10 @@ for the same object, a weak identity (size and modified time, a weak ETag), or n
 
 COMPARED: Final[frozenset[Rung]] = frozenset({"sha256", "md5", "crc64nvme", "crc32c", "multipart"})
 """Rungs by which the bytes themselves were compared."""
+
+
+LARGE_BYTES: Final = 1 << 23  # 8 MiB
+"""From here on the hashes of an entry are computed beside each other, while its next bytes come and are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,45 +50,66 @@ class VerifiedStream:
         self.checked: Checked | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        verifier = Verifier(self._entry, self._fetched)
-        for chunk in self._fetched.chunks:
-            check_stopped()
-            verifier.update(chunk)
-            yield chunk
-        self.checked = verifier.finish()
+        is_large = (self._entry.size or 0) >= LARGE_BYTES
+        with thread_pool(2) if is_large else nullcontext() as pool:
+            verifier = Verifier(self._entry, self._fetched, pool)
+            for chunk in self._fetched.chunks:
+                check_stopped()
+                verifier.update(chunk)
+                yield chunk
+            self.checked = verifier.finish()
 
 
 class Verifier:
     """Compares the bytes of one entry, as they come, with everything recorded about it."""
 
-    def __init__(self, entry: Entry, fetched: Fetched) -> None:
+    def __init__(self, entry: Entry, fetched: Fetched, pool: Executor | None = None) -> None:
+        """`pool` computes each hash in a thread of its own, one chunk behind the caller: hashing releases the GIL."""
         self._entry, self._fetched = entry, fetched
         self._algo, _ = checksums.split(entry.content_id)
         self._computes = checksums.can_compute(self._algo) and (self._algo != "md5" or fetched.hash_is_plain)
-        self._hasher = StreamHasher(*{"sha256", self._algo} if self._computes else {"sha256"})
+        self._size_bytes = 0
+        self._hashers = {
+            algo: StreamHasher(algo) for algo in {"sha256", self._algo if self._computes else "sha256"}
+        }
         self._parts = None if fetched.parts is None else MultipartHasher(fetched.parts.part_bytes)
         self._parts_are_equal = False
+        self._updates = [hasher.update for hasher in self._hashers.values()]
+        if self._parts is not None:
+            self._updates.append(self._parts.update)
+        self._pool = pool
+        self._running: list[Future[None]] = []
         if entry.size is not None and fetched.size is not None and fetched.size != entry.size:
             self.fail("size", f"{entry.size:,} bytes", f"{fetched.size:,} bytes")
 
     def update(self, chunk: bytes) -> None:
         """Take the next bytes. Raises as `finish` does where they are more than was recorded: some bodies never end."""
-        self._hasher.update(chunk)
-        if self._entry.size is not None and self._hasher.size_bytes > self._entry.size:
-            self.fail("size", f"{self._entry.size:,} bytes", f"{self._hasher.size_bytes:,} bytes or more")
-        if self._parts is not None:
-            self._parts.update(chunk)
+        self._size_bytes += len(chunk)
+        if self._entry.size is not None and self._size_bytes > self._entry.size:
+            self.fail("size", f"{self._entry.size:,} bytes", f"{self._size_bytes:,} bytes or more")
+        if self._pool is None:
+            for update in self._updates:
+                update(chunk)
+            return
+        self._wait()
+        self._running = [self._pool.submit(update, chunk) for update in self._updates]
+
+    def _wait(self) -> None:
+        for update in self._running:
+            update.result()
 
     def finish(self) -> Checked:
         """The outcome. Raises `ChecksumError` or `ReferenceChangedError` where anything differs."""
-        entry, found = self._entry, self._hasher
-        if entry.size is not None and found.size_bytes != entry.size:
-            self.fail("size", f"{entry.size:,} bytes", f"{found.size_bytes:,} bytes")
-        if self._computes and found.content_id(self._algo) != entry.content_id:
-            self.fail("content", entry.content_id, found.content_id(self._algo))
+        self._wait()
+        entry, size_bytes = self._entry, self._size_bytes
+        if entry.size is not None and size_bytes != entry.size:
+            self.fail("size", f"{entry.size:,} bytes", f"{size_bytes:,} bytes")
         if not self._computes:
             self._finish_unhashed()
-        return Checked(found.content_id().removeprefix("sha256:"), found.size_bytes, self._rung())
+        elif (found := self._hashers[self._algo].content_id(self._algo)) != entry.content_id:
+            self.fail("content", entry.content_id, found)
+        sha256 = self._hashers["sha256"].content_id().removeprefix("sha256:")
+        return Checked(sha256, size_bytes, self._rung())
 
     def _finish_unhashed(self) -> None:
         entry, fetched = self._entry, self._fetched

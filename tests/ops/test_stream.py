@@ -16,6 +16,7 @@ from refart.checksums import StreamHasher
 from refart.context import Context
 from refart.entries import Entry
 from refart.errors import ChecksumError, NotFoundError, ReferenceChangedError, ReferenceMissingError
+from refart.ops import stream as stream_module
 from refart.ops.stream import Checked, VerifiedReader, VerifiedStream, open_entry, stream
 from refart.sources.base import Fetched, Held, Parts
 from tests.ops.support import Objects, content_id, managed, sha256
@@ -30,6 +31,12 @@ def entry(known: str | None = None, size: int | None = len(DATA)) -> Entry:
 def streamed(context: Context, what: Entry) -> tuple[bytes, Checked | None]:
     with stream(context.local, context.store, what) as chunks:
         return b"".join(chunks), chunks.checked
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["small", "large"])
+def is_large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large entries are hashed by threads of their own; nothing else is different."""
+    monkeypatch.setattr(stream_module, "LARGE_BYTES", 1 if request.param else 1 << 60)
 
 
 # -- one pass -------------------------------------------------------------------------------------------
