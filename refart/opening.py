@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from refart import names
-from refart.catalog.sql import open_catalog
 from refart.config import load
 from refart.context import Context
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError
@@ -59,6 +58,8 @@ if hasattr(os, "register_at_fork"):
 
 def open_context(url: str | None, store_url: str | None, *, create: bool) -> Context:
     """Open the parts of the workspace at `url`; see `Workspace.open`."""
+    from refart.catalog.sql import open_catalog  # here, since drafts need no SQLAlchemy
+
     config = load()
     chosen = _checked(url) if url is not None else config.workspace_url()
     scheme = names.uri_scheme(chosen)

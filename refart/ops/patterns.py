@@ -47,10 +47,10 @@ def _any_match(path: Any, expressions: list[str]) -> Any:
 
 
 def _compile(patterns: Patterns, what: str) -> list[str]:
-    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
-
     if patterns is None:
         return []
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
     result = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         if not isinstance(pattern, str) or not pattern.strip():

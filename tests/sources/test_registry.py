@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import ModuleType
 from unittest.mock import call, patch
 
@@ -235,13 +236,42 @@ def test_a_missing_driver_of_fsspec(
         Sources(Config()).for_uri(f"{scheme}://b/k")
 
 
-def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path) -> None:
     code = """
 import sys
 from refart.config import Config
 from refart.sources.registry import Sources
-Sources(Config())
-print([name for name in ("botocore", "boto3", "s3fs", "fsspec") if name in sys.modules])
+sources = Sources(Config())
+print([name for name in ("botocore", "boto3", "s3fs", "fsspec", "pyarrow") if name in sys.modules])
+sources.for_uri("s3://b/k")
+print([name for name in ("aiobotocore", "boto3", "s3fs", "fsspec") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FSSPEC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**environment, "HOME": str(tmp_path)},  # where fsspec looks for configuration
+    )
+    assert done.stdout == "[]\n[]\n"
+
+
+def test_defaults_of_fsspec_are_found_wherever_they_can_be(tmp_path: Path) -> None:
+    (tmp_path / ".config" / "fsspec").mkdir(parents=True)
+    (tmp_path / ".config" / "fsspec" / "lake.json").write_text('{"s3": {"profile": "lake"}}')
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FSSPEC_")}
+    for code, extra in (
+        ("", {"HOME": str(tmp_path)}),
+        ("", {"FSSPEC_CONFIG_DIR": str(tmp_path / ".config" / "fsspec")}),
+        ("import fsspec; fsspec.config.conf['s3'] = {'profile': 'lake'}; ", {}),
+    ):
+        code += "from refart.sources.registry import fsspec_options; print(fsspec_options('s3'))"
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**environment, **extra},
+        )
+        assert done.stdout == "{'profile': 'lake'}\n"
