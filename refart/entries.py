@@ -90,14 +90,9 @@ def check_page(page: Page, origin: str) -> Page:
     Raises `FormatError` for a wrong schema or too many rows, `InvalidInputError` for a row whose path, content id,
     pin, size or URI is not acceptable; the message names `origin` and the first such path. Vectorised.
     """
-    if not page.schema.equals(SCHEMA):
-        raise FormatError(f"{origin}: expected the columns {SCHEMA.names}, found {page.schema.names}")
-    if page.num_rows > PAGE_ROWS:
-        raise FormatError(f"{origin}: a page holds at most {PAGE_ROWS:,} rows, found {page.num_rows:,}")
-    path, size, content_id, uri, pin = page.columns
-    if path.null_count or content_id.null_count:
-        raise FormatError(f"{origin}: path and content_id must not be null")
+    check_shape(page, origin)
     check_paths(page, origin)
+    _, size, content_id, uri, pin = page.columns
     wrong = pc.or_(
         pc.invert(pc.match_substring_regex(content_id, checksums.CONTENT_ID_PATTERN)),
         pc.greater(pc.binary_length(content_id), checksums.MAX_CONTENT_ID_BYTES),
@@ -116,6 +111,17 @@ def check_page(page: Page, origin: str) -> Page:
     _reject(page, wrong, origin, "uri", why)
     managed = pc.and_(pc.is_null(uri), pc.invert(pc.starts_with(content_id, "sha256:")))
     _reject(page, managed, origin, "content_id", "must be a sha256 where there is no URI")
+    return page
+
+
+def check_shape(page: Page, origin: str) -> Page:
+    """Check what a page is without a look at its values; `FormatError` as of `check_page`."""
+    if not page.schema.equals(SCHEMA):
+        raise FormatError(f"{origin}: expected the columns {SCHEMA.names}, found {page.schema.names}")
+    if page.num_rows > PAGE_ROWS:
+        raise FormatError(f"{origin}: a page holds at most {PAGE_ROWS:,} rows, found {page.num_rows:,}")
+    if page.column("path").null_count or page.column("content_id").null_count:
+        raise FormatError(f"{origin}: path and content_id must not be null")
     return page
 
 

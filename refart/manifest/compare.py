@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from refart.entries import SCHEMA, Page, page_of
 from refart.manifest.reader import Manifest, Scope
-from refart.manifest.shards import ShardFile, exact_sum
+from refart.manifest.shards import ShardFile, checked, exact_sum
 
 MAX_RIVALS: Final = 4
 """Shards of one side whose row groups are compared with those of one shard of the other: mostly one, more where an
@@ -77,7 +77,7 @@ class _Side:
         shard = self.shards[number]
         opened = self._files.pop(number) if number in self._files else self._manifest.open_shard(shard)
         with closing(opened) as file:
-            yield from self._manifest.file_pages(file, shard, self._scope, without=equal)
+            yield from self._manifest.file_pages(file, shard, self._scope, without=equal, check=False)
 
     def _rivals(self, number: int, other: _Side) -> range:
         """The shards of the other side that overlap one of this side; none where they are many."""
@@ -204,7 +204,10 @@ def _differs(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
 
 
 def _changes(change: str, old: Page | None, new: Page | None) -> pa.RecordBatch:
-    """Rows of `CHANGES` of one kind, from the rows of either side."""
+    """Rows of `CHANGES` of one kind, from the rows of either side, which are checked here: most of those that were
+    compared have no change."""
+    for side in filter(None, (old, new)):
+        checked(side, "a manifest that is compared")
     present = new if new is not None else old
     assert present is not None
     columns = [present["path"], pa.repeat(change, present.num_rows)]

@@ -84,19 +84,25 @@ class Manifest:
         )
 
     def file_pages(
-        self, file: ShardFile, shard: ShardInfo, scope: Scope | None = None, *, without: Container[int] = ()
+        self,
+        file: ShardFile,
+        shard: ShardInfo,
+        scope: Scope | None = None,
+        *,
+        without: Container[int] = (),
+        check: bool = True,
     ) -> Iterator[Page]:
-        """As `shard_pages`, from an open file and without some of its row groups."""
+        """As `shard_pages`, from an open file and without some of its row groups; `check` as in `ShardFile.pages`."""
         groups = [group for group in range(file.group_count) if group not in without]
         if scope is None or scope.covers(shard.first_path, shard.last_path):
-            pages = _ascending(file.pages(groups), file.name)
+            pages = _ascending(file.pages(groups, check=check), file.name)
             return pages if len(groups) < file.group_count else _verified(pages, file, shard)
 
         def is_near(group: int) -> bool:
             bounds = file.bounds(group)
             return bounds is None or scope.meets(*bounds)
 
-        found = map(scope.select, _ascending(file.pages(filter(is_near, groups)), file.name))
+        found = map(scope.select, _ascending(file.pages(filter(is_near, groups), check=check), file.name))
         return (page for page in found if page.num_rows)
 
     def get(self, path: str) -> Entry | None:

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from refart import checksums
-from refart.entries import BATCH_ROWS, PAGE_ROWS, SCHEMA, Page, check_page
+from refart.entries import BATCH_ROWS, PAGE_ROWS, SCHEMA, Page, check_page, check_shape
 from refart.errors import FormatError, InvalidInputError, NotFoundError, StoreError
 from refart.manifest.canonical import RowDigest
 from refart.manifest.index import ShardInfo
@@ -217,9 +217,9 @@ class ShardFile:
             digest.update(self._bytes.read_at(end - start, start))
         return digest.digest()
 
-    def pages(self, groups: Iterable[int] | None = None) -> Iterator[Page]:
+    def pages(self, groups: Iterable[int] | None = None, *, check: bool = True) -> Iterator[Page]:
         """The rows of these row groups (numbers ascend; default: all), in pages of at most `BATCH_ROWS`
-        or one group."""
+        or one group. With `check=False`, `checked` is for the caller, before a row is handed on."""
         together: list[int] = []
         rows = 0
         for group in range(self.group_count) if groups is None else groups:
@@ -229,23 +229,20 @@ class ShardFile:
                     f"{self.name}: row group {group} has {count:,} rows, expected 1 to {MAX_GROUP_ROWS:,}"
                 )
             if together and rows + count > BATCH_ROWS:
-                yield self._page(together)
+                yield self._page(together, check)
                 together, rows = [], 0
             together.append(group)
             rows += count
         if together:
-            yield self._page(together)
+            yield self._page(together, check)
 
-    def _page(self, groups: list[int]) -> Page:
+    def _page(self, groups: list[int], check: bool) -> Page:
         with self._reading():
             table = self._file.read_row_groups(groups, use_threads=len(groups) > 1).combine_chunks()
             table.validate(full=True)  # Parquet readers take the words "UTF-8" and "offset" on trust
             (batch,) = table.to_batches()
             page = _decode(batch, most_rules=MAX_URI_BASES * len(groups))
-        try:
-            return check_page(page, self.name)
-        except InvalidInputError as error:
-            raise FormatError(str(error)) from None
+        return checked(page, self.name) if check else check_shape(page, self.name)
 
     def close(self) -> None:
         self._file.close()
@@ -261,6 +258,14 @@ class ShardFile:
             if isinstance(error, OSError) and error.errno is not None:
                 raise StoreError(f"{self.name} cannot be read: {error}") from error
             raise FormatError(f"{self.name} is damaged: {error}") from error
+
+
+def checked(page: Page, name: str) -> Page:
+    """The rows of a shard. Raises `FormatError` for one that is not acceptable, see `check_page`."""
+    try:
+        return check_page(page, name)
+    except InvalidInputError as error:
+        raise FormatError(str(error)) from None
 
 
 def _first_byte(column: pq.ColumnChunkMetaData) -> int:
@@ -323,8 +328,9 @@ def _join_uris(
     if max(len(skips), len(base.unique().drop_null())) > most_rules:
         raise pa.ArrowInvalid(f"a row group has more than {MAX_URI_BASES} rules for its URIs")
     path = rest = path.cast(pa.binary())
-    for bytes_ in skips:
-        rest = pc.if_else(pc.equal(skip, bytes_), _skip(path, bytes_), rest)
+    for count in skips:
+        shorter = _skip(path, count)
+        rest = shorter if len(skips) == 1 else pc.if_else(pc.equal(skip, count), shorter, rest)
     joined = pc.binary_join_element_wise(base.cast(pa.binary()), rest, b"")
     return pc.coalesce(joined, explicit.cast(pa.binary())).cast(pa.string())  # which checks the UTF-8
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 
-from refart.errors import InvalidInputError
+from refart.errors import FormatError, InvalidInputError
 from refart.manifest import shards
 from refart.manifest.canonical import is_cut
 from refart.manifest.compare import CHANGES, MAX_RIVALS, DiffSummary, diff
@@ -158,11 +158,11 @@ def decoded(monkeypatch):
     """The number of rows in each page that was decoded."""
     rows = []
 
-    def check_page(page, origin):
+    def check_shape(page, origin):
         rows.append(page.num_rows)
         return page
 
-    monkeypatch.setattr(shards, "check_page", check_page)
+    monkeypatch.setattr(shards, "check_shape", check_shape)
     return rows
 
 
@@ -185,6 +185,16 @@ def test_row_groups_with_other_pins_are_not_decoded(store, decoded):
         changes = diff(store.manifest(paged(ROWS, 50)), store.manifest(paged(other_pins, 50)))
         assert [row["path"] for row in rows_of(changes)] == ["0100"]
     assert 2 <= sum(decoded) <= 2 * 20
+
+
+def test_a_changed_entry_is_checked(store):
+    """Rows that are equal on both sides are not handed on, and need not be."""
+    bad = replace(ROWS[100], path="0100/../x")
+    old, new = store.manifest(paged(ROWS, 50)), store.manifest(paged([*ROWS[:101], bad, *ROWS[101:]], 50))
+    with pytest.raises(
+        FormatError, match=r"a manifest that is compared: path '0100/\.\./x' is not an entry path"
+    ):
+        list(diff(old, new))
 
 
 def test_files_of_another_writer_are_compared_by_their_rows(store):

@@ -241,6 +241,14 @@ def test_other_columns_are_refused(tmp_path):
         read(hostile(tmp_path, FILE_SCHEMA.remove(6)))
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_a_missing_path_is_refused(tmp_path, check):
+    """Also where the caller checks values: without a path no rows can be compared."""
+    path = hostile(tmp_path, FILE_SCHEMA.set(0, pa.field("path", pa.string())), path=[None])
+    with pytest.raises(FormatError, match="must not be null"):
+        list(ShardFile(str(path), "test").pages(check=check))
+
+
 def test_other_types_are_refused(tmp_path):
     schema = FILE_SCHEMA.set(1, pa.field("size", pa.int32()))
     with pytest.raises(FormatError, match="expected the columns"):
