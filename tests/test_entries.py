@@ -8,7 +8,18 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 
-from refart.entries import PAGE_ROWS, SCHEMA, Entry, check_page, entries_of, hash_key, object_key, page_of
+from refart.entries import (
+    PAGE_ROWS,
+    SCHEMA,
+    Entry,
+    check_page,
+    check_paths,
+    entries_of,
+    hash_key,
+    object_key,
+    page_of,
+    text_of,
+)
 from refart.errors import FormatError, InvalidInputError
 from tests import strategies
 
@@ -112,3 +123,16 @@ def test_a_servers_word_counts_for_its_own_object_only() -> None:
 def test_what_nothing_fixes_has_no_key(content_id: str) -> None:
     assert object_key(Entry("a", 1, content_id, "s3://b/k")) is None
     assert object_key(Entry("a", 1, content_id, "s3://b/k", "version:1")) is not None
+
+
+def test_new_paths_alone_are_checked_as_those_of_a_page():
+    good = page_of([Entry("a/b", None, "no content id")])
+    assert check_paths(good, "test") is good
+    with pytest.raises(InvalidInputError, match=r"below x: path 'x/\.\./y' is not an entry path"):
+        check_paths(page_of([Entry("x/../y", 1)]), "below x")
+
+
+def test_text_of_a_slice_is_that_of_its_rows():
+    column = pa.array(["ab", "", None, "cde", "f"])
+    assert text_of(column.slice(1, 3)).to_pybytes() == b"cde"
+    assert text_of(column.slice(2, 1)).to_pybytes() == text_of(pa.array([], pa.string())).to_pybytes() == b""
