@@ -191,10 +191,12 @@ def _by_patterns(body: bytes) -> tuple[dict[str, str], _Told] | None:
     """What a response says of itself, parsed as XML without its elements, and what these tell, by regular expressions;
     None where it may be written in another way."""
     has_versions = _VERSIONS.encode() in body[:_HEAD_BYTES]
-    tags = (b"Version", b"DeleteMarker") if has_versions else (b"Contents",)
+    has_markers = has_versions and b"<DeleteMarker>" in body
+    tags = [b"Version"] if has_versions else [b"Contents"]
+    tags += [b"DeleteMarker"] * has_markers
     starts = [start for tag in tags if (start := body.find(b"<%b>" % tag)) >= 0]
     ends = [end + len(tag) + 3 for tag in tags if (end := body.rfind(b"</%b>" % tag)) >= 0]
-    if not starts or not ends or b"<!" in body:
+    if not starts or not ends or (b"!" in body and b"<!" in body):  # one character is found much faster
         return None
     start, end = min(starts), max(ends)
     try:
@@ -205,29 +207,29 @@ def _by_patterns(body: bytes) -> tuple[dict[str, str], _Told] | None:
         return None
     is_encoded = _is_encoded(head)
     markers, newest_markers = list[str](), list[str]()
-    if has_versions and body.find(b"<DeleteMarker>", start, end) >= 0:
+    if has_markers:
         elements = body[start:end]
         of_markers = _Elements(b"".join(_MARKER.findall(elements)), b"<DeleteMarker>")
-        found, latest = of_markers.keys(is_encoded=is_encoded), of_markers.texts(_LATEST)
+        found, latest = of_markers.keys(is_encoded=is_encoded), of_markers.are_latest()
         if found is None or latest is None:
             return None
-        markers, newest_markers = found, list(compress(found, map(_TRUE.__eq__, latest)))
+        markers, newest_markers = found, list(compress(found, latest))
         elements_of = _Elements(_MARKER.sub(b"", elements), b"<Version>")
     else:
         elements_of = _Elements(body, b"<%b>" % tags[0], start, end)
     keys, sizes = elements_of.keys(is_encoded=is_encoded), elements_of.texts(_SIZE)
-    etags = elements_of.texts(_ETAG)
+    etags = elements_of.etags()
     if keys is None or sizes is None or etags is None:
         return None
     pins = pa.nulls(len(keys), pa.string())
     are_current = [True] * len(keys)
     if has_versions:
-        versions, latest = elements_of.texts(_VERSION), elements_of.texts(_LATEST)
+        versions, latest = elements_of.texts(_VERSION), elements_of.are_latest()
         if versions is None or latest is None:
             return None
         version = pa.array(versions, pa.string())
         pins = pc.if_else(pc.equal(version, NULL_VERSION), None, _prefixed("version:", version))
-        are_current = list(map(_TRUE.__eq__, latest))
+        are_current = latest
     etag = pa.array(etags, pa.string())
     is_md5 = pc.equal(pc.binary_length(etag), checksums.HEX_DIGITS["md5"])
     content_ids = pc.if_else(is_md5, _prefixed("md5:", etag), _prefixed("etag:", etag))
@@ -241,14 +243,12 @@ _HEAD_BYTES: Final = 1024
 """Where the root element stands, if no comment of any length is before it."""
 
 _MARKER: Final = re.compile(rb"<DeleteMarker>.*?</DeleteMarker>", re.DOTALL)
-_KEY: Final = re.compile(rb"<Key>([^<&]+)</Key>")
+_KEY: Final = re.compile(rb"<Key>([^<]+)</Key>")
 _SIZE: Final = re.compile(rb"<Size>([0-9]{1,18})</Size>")
-_ETAG: Final = re.compile(
-    rb"<ETag>(?:&quot;|&#34;|\")([0-9a-f]{32}(?:-[0-9]{1,5})?)(?:&quot;|&#34;|\")</ETag>"
-)
-_VERSION: Final = re.compile(rb"<VersionId>([^<&\s]+)</VersionId>")
+_ETAG: Final = [re.compile(b"<ETag>%b([0-9a-f-]+)%b</ETag>" % (q, q)) for q in (b"&quot;", b"&#34;", b'"')]
+_ETAGS: Final = re.compile(r"(?:[0-9a-f]{32}(?:-[0-9]{1,5})?\n)*")
+_VERSION: Final = re.compile(rb"<VersionId>([^<]+)</VersionId>")
 _LATEST: Final = re.compile(rb"<IsLatest>(true|false)</IsLatest>")
-_TRUE: Final = "true"
 
 
 class _Elements:
@@ -258,19 +258,34 @@ class _Elements:
         self._body, self._start, self._end = body, start, len(body) if end is None else end
         self._count = body.count(tag, self._start, self._end)
 
+    def are_latest(self) -> list[bool] | None:
+        """Which of them are the newest of their keys."""
+        if self._body.count(b"<IsLatest>true</IsLatest>", self._start, self._end) == self._count:
+            return [True] * self._count
+        latest = self.texts(_LATEST)
+        return None if latest is None else [text == "true" for text in latest]
+
+    def etags(self) -> list[str] | None:
+        """Their ETags without quotes, where all are MD5s or those of multipart uploads."""
+        found = (self.texts(pattern) for pattern in _ETAG)  # one for all is half as fast
+        etags = next((texts for texts in found if texts is not None), None)
+        return etags if etags is not None and _ETAGS.fullmatch("\n".join([*etags, ""])) else None
+
     def texts(self, pattern: re.Pattern[bytes]) -> list[str] | None:
         """What a pattern finds, where that is one text in each element."""
         found = pattern.findall(self._body, self._start, self._end)
-        if len(found) != self._count:
+        joined = b"\n".join(found)
+        if len(found) != self._count or b"&" in joined:
             return None
-        return b"\n".join(found).decode().split("\n") if found else []
+        texts = joined.decode().split("\n") if found else []
+        return texts if len(texts) == self._count else None
 
     def keys(self, *, is_encoded: bool) -> list[str] | None:
         """Their keys, where patterns can be sure of them."""
         found = _KEY.findall(self._body, self._start, self._end)
-        if len(found) != self._count:
-            return None
         joined = b"\n".join(found)
+        if len(found) != self._count or b"&" in joined:
+            return None
         if is_encoded and (b"%" in joined or b"+" in joined):
             if b"%0A" in joined or b"%0a" in joined:  # a line feed would end a key
                 return [unquote_plus(key.decode(), errors="strict") for key in found]

@@ -42,7 +42,7 @@ BUSY: Final = 0.8
 SKIPS: Final = 10
 """Cuts made at once where nobody knows at what depth keys branch."""
 
-TOGETHER: Final = 8
+TOGETHER: Final = 4
 """Responses of a range that are handed on as one batch."""
 
 FREE_MISSES: Final = 32
@@ -117,8 +117,8 @@ class _Range:
     is_done: bool = False
     asked: _Asked = ("", None)
     """The last request for it."""
-    uncut_at: str = ""
-    """Where `listed_to` was when no cut could be found."""
+    left: float | None = None
+    """How many responses seem to be left of it; None where that was not estimated since it changed."""
     first: str | None = None
     """The first key after `lo` of which was told what is current, `_END` for none; None before that."""
     beyond: str | None = None
@@ -189,6 +189,7 @@ class _Listing:
             span.beyond = _END
         span.is_done = span.beyond is not None
         span.listed_to, span.listed_from = max(span.listed_to, listed.last_key), listed.first_key
+        span.left = None
         if objects.num_rows:
             span.waiting.append(objects)
             span.told_to = str(objects.column("key")[-1])
@@ -255,7 +256,7 @@ class _Listing:
             raise self._out_of_order()
         self._is_cutting = False
         self._ranged.give_up()
-        left.hi = span.hi
+        left.hi, left.left = span.hi, None
         self._ranges.remove(span)
         if left.is_done:  # once more, since what lay beyond its end was left out
             left.is_done, left.beyond = False, None
@@ -278,7 +279,7 @@ class _Listing:
                 return
             followed = zip(self._ranges, [*self._ranges[1:], None], strict=True)
             candidates = [
-                (self._left(span), span)
+                (self._left(span) if span.left is None else span.left, span)
                 for span, right in followed
                 if not span.is_done and span.responses and (right is None or right.responses)
             ]
@@ -295,23 +296,22 @@ class _Listing:
                 span.is_explored = True
                 cuts = self._skips(span, min(free, SKIPS))
             if not cuts:
-                span.uncut_at = span.listed_to
+                span.left = 0
             for cut in reversed(cuts):
                 self._cut(span, cut)
 
     def _cut(self, span: _Range, at: str) -> None:
         new = _Range(at, span.hi, at, at)
-        span.hi = at
+        span.hi, span.left = at, None
         self._ranges.insert(self._ranges.index(span) + 1, new)
         self._ask(new, at, None)
 
     def _left(self, span: _Range) -> float:
-        """How many responses seem to be left of a range."""
-        if span.uncut_at == span.listed_to or span.listed_to == span.hi:
-            return 0
         if span.hi is None:
-            return math.inf
-        return self._alphabets.ratio(span.listed_from, span.listed_to, span.hi)
+            span.left = math.inf
+        else:
+            span.left = self._alphabets.ratio(span.listed_from, span.listed_to, span.hi)
+        return span.left
 
     def _skips(self, span: _Range, count: int) -> list[str]:
         """Cuts that skip what shares a beginning with the last key: the least keys that do not."""
