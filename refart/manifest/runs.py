@@ -297,8 +297,7 @@ class _Builder:
     def take(self, block: Block) -> None:
         """Append a block as it is."""
         self._write_pending()
-        rows = self._stored(block.rows.batch) if isinstance(block.rows, Kept) else block.rows
-        self._blocks.append(replace(block, rows=rows))
+        self._blocks.append(replace(block, rows=self._settled(block.rows)))
         self.last = block.last
 
     def finish(self) -> SortedRun:
@@ -313,18 +312,20 @@ class _Builder:
         self._pending, self._pending_rows = [], 0
         number_of_blocks = -(-rows.num_rows // BLOCK_ROWS)
         for piece in split(rows, -(-rows.num_rows // number_of_blocks)):
-            block = Block(first_key(piece), last_key(piece), piece.num_rows, self._stored(piece))
-            self._blocks.append(block)
+            settled = self._settled(Kept(piece))
+            self._blocks.append(Block(first_key(piece), last_key(piece), piece.num_rows, settled))
 
-    def _stored(self, batch: pa.RecordBatch) -> Rows:
-        if self._spills:
-            return self._spill.append(batch)
-        self._kept_bytes += batch.nbytes
-        if self._kept_bytes > self._keep_bytes:
+    def _settled(self, rows: Rows) -> Rows:
+        """The rows of a block where they stay: in memory, until that is more than it may be."""
+        if not isinstance(rows, Kept):
+            return rows
+        if not self._spills:
+            self._kept_bytes += rows.batch.nbytes
+            if self._kept_bytes <= self._keep_bytes:
+                return rows
             self._spills = True
-            self._blocks = [replace(block, rows=self._stored(block.rows.read())) for block in self._blocks]
-            return self._spill.append(batch)
-        return Kept(batch)
+            self._blocks[:] = [replace(block, rows=self._settled(block.rows)) for block in self._blocks]
+        return self._spill.append(rows.batch)
 
 
 def collect(

@@ -21,7 +21,7 @@ from refart.entries import PAGE_ROWS, SCHEMA, Entry, Page, entries_of, page_of
 from refart.errors import FormatError, InvalidInputError, StoreError
 from refart.manifest import runs
 from refart.manifest.runs import DRAFT_SCHEMA, Row, collect, managed_page, merge, sort_pages
-from refart.manifest.spill import Spill
+from refart.manifest.spill import Kept, Spill
 from tests.manifest.spills import linux_only, spilled_files
 from tests.strategies import entries, few_paths, in_order, lake_pages, paged, sorted_entries
 
@@ -227,6 +227,15 @@ class TestMerging:
         joined = runs.join(parts, memory_bytes=TINY)
         monkeypatch.undo()
         assert list(joined) == rows
+
+    def test_joining_keeps_no_more_in_memory_than_sorting(self) -> None:
+        """Many small runs, each of which was kept, become one that is not."""
+        rows = numbered(90)
+        parts = [sort_pages(paged(rows[start : start + 30], 10)) for start in range(0, 90, 30)]
+        assert all(isinstance(block.rows, Kept) for part in parts for block in part.blocks)
+        joined = runs.join(parts, memory_bytes=TINY)
+        assert list(joined) == rows
+        assert not any(isinstance(block.rows, Kept) for block in joined.blocks)
 
     def test_joining_drops_tombstones_with_what_they_hide(self) -> None:
         rows = numbered(20)
