@@ -101,7 +101,7 @@ class _News:
         """Whether it should be written now: it is worth a transaction, takes much room, or others may wait for it."""
         return (
             len(self) >= BATCH_ROWS
-            or self._staged_bytes >= min(BATCH_BYTES, max_bytes // 8)
+            or self._staged_bytes > min(BATCH_BYTES, max_bytes // 8)
             or time.monotonic() > self._since_s + BATCH_S
         )
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, Protocol
 
 from refart.errors import InvalidInputError
@@ -55,6 +55,7 @@ _CONTENT_ID = re.compile(CONTENT_ID_PATTERN.removesuffix("$") + r"\Z")
 _MD5_HEX = re.compile(r"[0-9a-f]{32}\Z")
 
 
+@lru_cache(maxsize=1024)  # of one id again and again while its bytes move
 def split(content_id: str) -> tuple[str, str]:
     """Split `algo:value` into `(algo, value)`; `none` has the value `""`.
 

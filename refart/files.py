@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from io import FileIO
 from typing import BinaryIO, Final, TypeAlias
 
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
@@ -89,6 +89,13 @@ def copy_hashed(source: BinaryIO, target: BinaryIO) -> str:
         target.write(chunk)
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def write_all(file: FileIO, data: bytes) -> None:
+    """Write to an unbuffered file, which may take a part at a time (a disk that gets full, more than 2 GiB)."""
+    written = file.write(data)
+    while written < len(data):
+        written += file.write(memoryview(data)[written:])
 
 
 TEMPORARY_PATTERN: Final = r"\.refart-[0-9a-f]{16}\.tmp$"

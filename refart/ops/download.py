@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from io import FileIO
 from typing import Final, Literal, NamedTuple, Self, get_args
 
 from refart import checksums, files
@@ -211,15 +211,15 @@ class _Fetcher:
         """Put one entry at its target: from what lies there, from the cache, or from its source."""
         entry, target, sha256, is_met = wanted
         try:
-            self._root.make_parent(target)
+            is_new_folder = self._root.make_parent(target)
             if is_met:
                 sha256 = seen.sha256_of(self._cache, entry)
-            if (kept := self._right(target, entry, sha256)) is not None:
-                return _Outcome(entry.path, "kept", receipt=Receipt.of(target, kept))
+            if not is_new_folder and (kept := self._right(target, entry, sha256)) is not None:
+                return _Outcome(entry.path, "kept", receipt=_receipt(target, kept))
             if sha256 is not None and self._cache.get(sha256, target, self._link):
-                return _Outcome(entry.path, "cached", receipt=Receipt.of(target, sha256))
+                return _Outcome(entry.path, "cached", receipt=_receipt(target, sha256))
             checked = self._fetch(entry, target)
-            receipt = Receipt.of(target, checked.sha256)
+            receipt = _receipt(target, checked.sha256)
         except ReferenceMissingError:
             if not self._allow_missing:
                 raise
@@ -265,10 +265,10 @@ class _Fetcher:
         try:
             with (
                 stream(self._context.local, self._context.store, entry) as chunks,
-                Path(temporary).open("xb") as file,
+                FileIO(temporary, "xb") as file,
             ):
                 for chunk in chunks:
-                    file.write(chunk)
+                    files.write_all(file, chunk)
             assert chunks.checked is not None
             compared = chunks.checked.rung in checksums.IDENTIFYING
             seen.remember(self._cache, entry, chunks.checked.sha256, compared=compared)
@@ -278,6 +278,12 @@ class _Fetcher:
                 os.unlink(temporary)
             raise
         return chunks.checked
+
+
+def _receipt(target: str, sha256: str) -> Receipt:
+    """`Receipt.of` a target, whose path is absolute and plain."""
+    found = os.stat(target)
+    return Receipt(target, found.st_size, found.st_mtime_ns, found.st_ino, sha256)
 
 
 def prune(

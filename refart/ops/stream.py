@@ -69,9 +69,8 @@ class Verifier:
         self._algo, _ = checksums.split(entry.content_id)
         self._computes = checksums.can_compute(self._algo) and (self._algo != "md5" or fetched.hash_is_plain)
         self._size_bytes = 0
-        self._hashers = {
-            algo: StreamHasher(algo) for algo in {"sha256", self._algo if self._computes else "sha256"}
-        }
+        algos = {"sha256", self._algo} if self._computes else {"sha256"}
+        self._hashers = {algo: StreamHasher(algo) for algo in algos}
         self._parts = None if fetched.parts is None else MultipartHasher(fetched.parts.part_bytes)
         self._parts_are_equal = False
         self._updates = [hasher.update for hasher in self._hashers.values()]

@@ -32,7 +32,7 @@ class Root:
         self.folder = folder
         self.folds_case = folds_case
         """True where `A` and `a` name one file (macOS, Windows)."""
-        self._made: set[str] = set()
+        self._made: dict[str, bool] = {}  # folder → whether it is new
         self._lock = threading.Lock()
         self._dead_before_s: float | None = None
 
@@ -68,28 +68,32 @@ class Root:
         """Absolute target of an entry path; the path was accepted by `check_paths`."""
         return f"{self.folder}/{path}"
 
-    def make_parent(self, target: files.StrPath) -> None:
+    def make_parent(self, target: files.StrPath) -> bool:
         """Create the folders above `target`; refuse one that is a symbolic link (it may lead outside) or a file.
 
-        A folder that is there already is rid of dead temporary files (see `working`).
+        A folder that is there already is rid of dead temporary files (see `working`). Returns whether the folder is
+        new: then nothing lies at a target in it, as far as this process knows.
         """
         parent = os.path.dirname(target)
         if parent not in self._made:
             with self._lock:
                 self._make(Path(parent))
+        return self._made[parent]
 
     def _make(self, folder: Path) -> None:
         if str(folder) in self._made:
             return
-        if folder != self.folder:
+        is_new = folder != self.folder
+        if is_new:
             self._make(folder.parent)
             try:
                 folder.mkdir()
             except FileExistsError:
                 self._check_real(folder)
+                is_new = False
         if self._dead_before_s is not None:
             files.remove_left_over(folder, self._dead_before_s)
-        self._made.add(str(folder))
+        self._made[str(folder)] = is_new
 
     def _check_real(self, folder: Path) -> None:
         mode = folder.lstat().st_mode

@@ -48,7 +48,10 @@ class Renewed(Generic[T]):
 
     def current(self) -> T:
         """The client of this process and environment. Raises what `make` raises."""
-        here = (os.getpid(), *sorted((k, v) for k, v in os.environ.items() if k.startswith(self._variables)))
+        here = (
+            os.getpid(),
+            *sorted((k, os.environ.get(k)) for k in os.environ if k.startswith(self._variables)),
+        )
         with self._lock:
             if self._made is None or self._made[0] != here:
                 self._made = (here, self._make())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from refart import checksums
@@ -43,8 +43,10 @@ class Which:
 
     def admits(self, answered: Which) -> bool:
         """Whether the write that answered can be the one meant; some servers ignore the conditions of a request."""
-        return all(
-            meant in (None, found) for meant, found in zip(astuple(self), astuple(answered), strict=True)
+        return (
+            self.version in (None, answered.version)
+            and self.etag in (None, answered.etag)
+            and self.modified_ns in (None, answered.modified_ns)
         )
 
 
@@ -126,8 +128,8 @@ def fetch(get: Get, entry: Entry, wanted: Wanted, stat: Stat, *, readers: int = 
     found = _find(get, entry, wanted, stat, None)
     first = found.answer
     body = found.chunks(first, 0, first.size)
-    if readers and first.size is not None and found.is_safe_by_ranges:
-        body = ahead.read_ahead(body, first.size, found.open_range, readers=readers)
+    if readers and (first.size or 0) > ahead.RANGE_BYTES and found.is_safe_by_ranges:
+        body = ahead.read_ahead(body, first.size or 0, found.open_range, readers=readers)
     with closing(body) as chunks:
         yield Fetched(
             chunks, first.size, found.held, first.content_id, found.hash_is_plain, parts=first.parts

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import threading
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Final
 
@@ -150,10 +150,13 @@ def fsspec_options(scheme: str) -> dict[str, Any]:
 
 def _fsspec_is_configured() -> bool:
     """Whether there can be any such default: our own sources need fsspec, which is slow to load, for nothing else."""
-    return (
-        "fsspec" in sys.modules  # a program may have set some
-        or any(name.startswith("FSSPEC_") for name in os.environ)
-        or os.path.isdir(os.path.expanduser("~/.config/fsspec"))
+    return "fsspec" in sys.modules or _fsspec_would_be_configured()  # a program may have set some
+
+
+@cache
+def _fsspec_would_be_configured() -> bool:
+    return any(name.startswith("FSSPEC_") for name in os.environ) or os.path.isdir(
+        os.path.expanduser("~/.config/fsspec")
     )
 
 
