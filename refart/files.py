@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
+from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
