@@ -17,7 +17,8 @@ from sqlalchemy import event
 
 from refart.artifact import Artifact
 from refart.context import Context
-from refart.store import KINDS, ObjectStore, Store
+from refart.store import KINDS, Store
+from refart.store.objects import ObjectStore
 from refart.workspace import Workspace
 from tests.ops.support import sha256, tree, write
 

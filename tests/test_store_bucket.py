@@ -16,8 +16,9 @@ from refart.errors import (
     PermissionDeniedError,
     StoreError,
 )
-from refart.store import ObjectStore, open_store
 from refart.store import objects as store_module
+from refart.store import open_store
+from refart.store.objects import ObjectStore
 from tests.stores import key_of, put
 
 

@@ -130,7 +130,7 @@ class TestFolder:
         with pytest.raises(PermissionDeniedError, match=r"cannot read blobs/.*Permission denied"):
             folder.open("blobs", key_of(b"x"))
 
-    def test_bytes_are_on_the_disk_before_their_name_and_all_names_before_it_returns(
+    def test_bytes_are_on_the_disk_before_their_name_and_names_after_a_sync(
         self, folder: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         done: list[str] = []
@@ -147,14 +147,28 @@ class TestFolder:
         for module, name in ((files, "sync"), (os, "link"), (files, "sync_folder")):
             note(module, name)
         put(folder, tmp_path / "f", b"bytes")
-        blobs = f"blobs/{key_of(b'bytes')[:2]}"
-        assert done[:2] == ["sync", "link"]
-        assert sorted(done[2:]) == ["sync_folder .", "sync_folder blobs", f"sync_folder {blobs}"]
-        (kept,) = (tmp_path / "store" / blobs).iterdir()
-        kept.unlink()
-        done.clear()
+        assert done == ["sync", "link"]
+        names = ["sync_folder .", "sync_folder blobs", f"sync_folder blobs/{key_of(b'bytes')[:2]}"]
+        for step in ("new", "found there", "nothing new"):
+            done.clear()
+            folder.sync()
+            assert sorted(done) == (names if step != "nothing new" else [])
+            if step == "new":
+                assert not put(folder, tmp_path / "f", b"bytes")
+
+    def test_a_folder_that_cannot_be_synced_is_tried_again(
+        self, folder: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(_descriptor: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
         put(folder, tmp_path / "f", b"bytes")
-        assert done == ["sync", "link", f"sync_folder {blobs}"], "only what has a new name"
+        monkeypatch.setattr(os, "fsync", fail)
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"cannot sync .* in the store at .*Input/output error"):
+                folder.sync()
+        monkeypatch.undo()
+        folder.sync()
 
     @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP])
     def test_a_file_system_without_links(

@@ -134,7 +134,7 @@ def upload_managed(context: Context, draft: Draft) -> None:
 
 
 def upload_manifest(context: Context, built: Built) -> None:
-    """Bring the new shards, then the index, into the store."""
+    """Bring the new shards, then the index, into the store; then make sure that nothing put so far can be lost."""
     with _pool(context) as (pool, window):
         shards = ((info.key, path) for info, path in built.new_shards)
         for _ in map_bounded(
@@ -142,6 +142,7 @@ def upload_manifest(context: Context, built: Built) -> None:
         ):
             pass
     context.store.put_bytes("manifests", built.index.address, built.index.to_json())
+    context.store.sync()
 
 
 def measure(draft: Draft) -> ManifestIndex:

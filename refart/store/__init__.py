@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from refart import names
 from refart.errors import InvalidInputError
 from refart.store.base import FORMAT, KINDS, MARKER, SUFFIXES, Store, StoredObject
 from refart.store.folder import FolderStore
-
-if TYPE_CHECKING:
-    from refart.store.objects import ObjectStore
 
 __all__ = [
     "FORMAT",
@@ -19,7 +16,6 @@ __all__ = [
     "MARKER",
     "SUFFIXES",
     "FolderStore",
-    "ObjectStore",
     "Store",
     "StoredObject",
     "open_store",

@@ -47,6 +47,9 @@ class StoredObject(NamedTuple):
 class Store(ABC):
     """Content-addressed bytes of the kinds `blobs`, `shards` and `manifests`; for any number of threads.
 
+    What is put can be read at once, by everyone. Before something that must not be lost refers to it, `sync` waits
+    until it would survive a power failure.
+
     Keys are 64 lower-case hex digits; any other is an `InvalidInputError`. Every method raises
     `NotFoundError` for an object that is not there, `PermissionDeniedError` and `StoreError` where the
     storage fails.
@@ -88,6 +91,10 @@ class Store(ABC):
         """Store bytes that the caller made the key from; returns whether they were not there yet."""
         return self._put(name_of(kind, key), io.BytesIO(data), len(data), None)
 
+    def sync(self) -> None:
+        """Return only when everything that was put so far, or found there, would survive a power failure."""
+        return  # an object store answers no sooner
+
     def read(self, kind: str, key: str) -> bytes:
         """All bytes of one object."""
         return self._read(name_of(kind, key))
@@ -117,6 +124,7 @@ class Store(ABC):
             self._check_writers(single_writer)
             data = json.dumps({"format": FORMAT, _EXCLUSIVE: self.exclusive}).encode()
             self._put(MARKER, io.BytesIO(data), len(data), None)
+            self.sync()
         if marker is None:
             marker = self._marker()  # ours, or that of another process which has just made the same store
         if marker is None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,14 +16,31 @@ from refart.store.base import TEMPORARY, Store, StoredObject, check_kind, check_
 
 
 class FolderStore(Store):
-    """A store in a local folder. Every object appears whole (a link to a synced temporary file),
-    read-only."""
+    """A store in a local folder. Every object appears whole (a link to a synced temporary file), read-only.
+
+    Names are synced together, by `sync`: a folder takes as long for a thousand names as for one. Objects found there
+    count, too: whoever put them may not have synced them yet.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
         path = url[len("file://") :] if names.uri_scheme(url) == "file" else os.path.expanduser(url)
         self._root = os.path.abspath(path)
         self._temporary = os.path.join(self._root, TEMPORARY)
+        self._unsynced: set[str] = set()
+        """Folders with names that a power failure could take."""
+        self._syncing = threading.Lock()
+
+    def sync(self) -> None:
+        with self._syncing:  # a second caller waits, since the first may be busy with its folders
+            while self._unsynced:
+                folder = self._unsynced.pop()  # before it is synced: the next name in it counts again
+                try:
+                    with self._failing("sync", os.path.relpath(folder, self._root)):
+                        files.sync_folder(folder)
+                except BaseException:
+                    self._unsynced.add(folder)
+                    raise
 
     def open(self, kind: str, key: str) -> BinaryIO:
         name = name_of(kind, key)
@@ -59,12 +77,14 @@ class FolderStore(Store):
 
     def _put(self, name: str, source: BinaryIO, size: int, sha256: str | None) -> bool:
         stored = self._size(name)
-        if stored is not None and (sha256 is None or stored == size):
-            return False
         target = os.path.join(self._root, name)
         folder = os.path.dirname(target)
+        if stored is not None and (sha256 is None or stored == size):
+            self._to_sync(folder)
+            return False
         with self._failing("write", name):
-            changed = [*_make_folder(self._temporary), *_make_folder(folder), folder]
+            os.makedirs(self._temporary, exist_ok=True)
+            os.makedirs(folder, exist_ok=True)
             with files.temporary_file(self._temporary, mode=files.READ_ONLY) as temporary:
                 check_unchanged(source, files.copy_hashed(source, temporary), sha256)
                 files.sync(temporary)
@@ -73,10 +93,15 @@ class FolderStore(Store):
                     created = True
                 else:
                     created = _link(temporary.name, target)
-            # Together, at the end: the first sync takes most file systems' whole journal to the disk.
-            for each in changed:
-                files.sync_folder(each)
+        self._to_sync(folder)
         return created
+
+    def _to_sync(self, folder: str) -> None:
+        """Note a folder with a name that may be new, and those above it, in which it may be new itself."""
+        self._unsynced.add(folder)
+        while folder != self._root:
+            folder = os.path.dirname(folder)
+            self._unsynced.add(folder)
 
     def _creates_exclusively(self) -> bool:
         return True  # a link is
@@ -119,17 +144,6 @@ def _link(temporary: str, target: str) -> bool:
         # No hard links here (FAT, some network file systems). A rename over the same bytes does no harm.
         os.replace(temporary, target)
     return True
-
-
-def _make_folder(path: str) -> list[str]:
-    """Make a folder and those above it where they are missing; returns the folders that have a new one to sync."""
-    if os.path.isdir(path):
-        return []
-    parent = os.path.dirname(path)
-    above = _make_folder(parent)
-    with suppress(FileExistsError):
-        os.mkdir(path)
-    return [*above, parent]
 
 
 def _listed(folder: str) -> list[os.DirEntry[str]]:

@@ -53,6 +53,10 @@ class Recording:
         self._step(kind)
         return self._context.store.put_bytes(kind, *arguments)
 
+    def sync(self) -> None:
+        self._step("sync")
+        self._context.store.sync()
+
     def commit(self, *arguments: Any) -> Any:
         self._step("commit")
         return self._context.catalog.commit(*arguments)
@@ -80,7 +84,7 @@ def versions(context: Context) -> list[VersionRow]:
 def test_bytes_then_shards_then_index_then_catalog(context: Context, draft: Draft) -> None:
     recording = Recording(context)
     committed = commit.log(recording.context(), draft, REQUEST)
-    assert recording.steps == ["blobs", "blobs", "shards", "manifests", "commit"]
+    assert recording.steps == ["blobs", "blobs", "shards", "manifests", "sync", "commit"]
     assert committed.created
     info = committed.version.manifest
     assert (info.entry_count, info.size_bytes, info.referenced_bytes, info.managed_bytes) == (3, 11, 5, 6)
@@ -127,7 +131,7 @@ def test_equal_bytes_are_stored_once(context: Context, draft: Draft, tmp_path: P
     assert {stored.key for stored in context.store.keys("blobs")} == {sha256(b"one"), sha256(b"two")}
 
 
-@pytest.mark.parametrize("step", ["blobs", "shards", "manifests", "commit"])
+@pytest.mark.parametrize("step", ["blobs", "shards", "manifests", "sync", "commit"])
 def test_a_failing_step_leaves_every_version_and_the_draft_as_they_were(
     context: Context, draft: Draft, step: str
 ) -> None:
@@ -207,6 +211,6 @@ def test_one_changed_entry_of_many_stores_one_shard(context: Context) -> None:
     changed.put(Entry("d1/f000000", 1, "none", "s3://lake/other"), overwrite=True)
     second = Recording(context)
     commit.log(second.context(), changed, REQUEST)
-    assert second.steps == ["shards", "manifests", "commit"]
+    assert second.steps == ["shards", "manifests", "sync", "commit"]
     for used in (many, changed):
         used.close()
