@@ -6,6 +6,7 @@ Every combination of what is given is measured on a simulated S3 of its own, eve
 
 - `floor`: raw sockets and one regular expression a page, nothing kept (`benchmarks.floor`);
 - `refart manifest`: `add_reference`, and the manifest of the draft built in a temporary folder;
+- `refart manifest, N processes` (`--processes N …`): the same, listed by N processes (`executor=`);
 - `refart log`: `add_reference` and `log_artifact` into a new folder workspace, catalog and store included.
 
 Each must find every object and the right sum of sizes. `--records FILE` appends one line of JSON a tool: bench
@@ -21,8 +22,10 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +46,8 @@ def _command(tool: str, ready: dict[str, Any], versions: str, folder: str) -> li
         where = [f"--{name}={ready[name]}" for name in ("endpoint", "bucket", "prefix")]
         return [sys.executable, "-m", "benchmarks.floor", *where, "--versions", versions]
     uri, how = f"s3://{ready['bucket']}/{ready['prefix']}", ["--log"] if tool == "refart log" else []
+    if match := re.search("([0-9]+) processes", tool):
+        how = ["--processes", match[1]]
     return [sys.executable, "-m", "benchmarks.reference", uri, "--folder", folder, *how]
 
 
@@ -80,7 +85,14 @@ def measure(tool: str, ready: dict[str, Any], versions: str) -> dict[str, Any]:
 
 
 def run(
-    objects: int, layout: str, versions: str, latency_ms: float, *, noncurrent: int = 0, repeats: int = 1
+    objects: int,
+    layout: str,
+    versions: str,
+    latency_ms: float,
+    *,
+    noncurrent: int = 0,
+    repeats: int = 1,
+    processes: Sequence[int] = (),
 ) -> list[dict[str, Any]]:
     """The records of all tools on one simulated S3."""
     case = {
@@ -92,7 +104,7 @@ def run(
     }
     with simulated_s3(**case) as ready:
         records = []
-        for tool in TOOLS:
+        for tool in [*TOOLS, *(f"refart manifest, {count} processes" for count in processes)]:
             taken = [measure(tool, ready, versions) for _ in range(repeats)]
             best = min(taken, key=lambda record: record["cpu_s"])
             records.append({"bench": "listing", "tool": tool, **case, **best})
@@ -126,10 +138,13 @@ def main() -> None:
     parser.add_argument("--noncurrent", type=int, default=0, help="old versions behind each object")
     parser.add_argument("--latency-ms", type=float, nargs="+", default=[0.0])
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--processes", type=int, nargs="+", default=[])
     parser.add_argument("--records", type=Path, help="a file to append to")
     options = parser.parse_args()
     for case in product(options.objects, options.layout, options.versions, options.latency_ms):
-        records = run(*case, noncurrent=options.noncurrent, repeats=options.repeats)
+        records = run(
+            *case, noncurrent=options.noncurrent, repeats=options.repeats, processes=options.processes
+        )
         print(table(records), flush=True)
         if options.records:
             with options.records.open("a") as file:

@@ -17,7 +17,7 @@ from refart.entries import SCHEMA, Entry, Page, check_page, check_paths, page_of
 from refart.errors import InvalidInputError, NotFoundError
 from refart.manifest.draft import Added, Draft
 from refart.manifest.runs import concat, managed_page
-from refart.ops import identify
+from refart.ops import elsewhere, identify
 from refart.ops.identify import Checksum
 from refart.ops.patterns import Patterns, page_filter
 from refart.parallel import map_bounded, thread_pool
@@ -44,20 +44,24 @@ def add_reference(
     uri = names.check_uri(names.strip_signature(uri) if strip_signature else uri)
     prefix = names.check_path(name, "name") if name is not None else None
     is_local = names.uri_scheme(uri) in (None, "file")
-    checksum = identify.check(checksum, executor, is_local=is_local)
+    source = local.sources.for_uri(uri)
+    lists = elsewhere.listing(local, source, uri, executor) if executor is not None else None
+    checksum = identify.check(checksum, executor, is_local=is_local, is_used=lists is not None)
     if not follow_symlinks and not is_local:
         raise InvalidInputError(f"{uri}: follow_symlinks=False is for files of this machine")
-    links: dict[str, Any] = {} if follow_symlinks else {"follow_symlinks": False}
+    options: dict[str, Any] = {} if follow_symlinks else {"follow_symlinks": False}
+    if lists is not None:
+        options["elsewhere"] = lists
     if max_objects is not None and max_objects < 1:
         raise InvalidInputError(f"max_objects must be at least 1, not {max_objects}")
     keep = page_filter(include, exclude)
     with local.reporter.task(f"Listing {uri}", unit="objects") as task:
-        source = local.sources.for_uri(uri)
         how = identify.of_scan(checksum, executor, is_local=is_local)
-        scan = source.scan(uri, identify=how, keep=keep, on_page=task.advance, **links)
+        scan = source.scan(uri, identify=how, keep=keep, on_page=task.advance, **options)
         found = limited(scan.pages, uri, max_objects, allow_empty)
         pages = (under(page, prefix, replace=scan.is_object) for page in found)
-        return draft.add(identify.identified(local, pages, checksum, executor), overwrite=overwrite)
+        worker = executor if identify.computes(checksum, is_local=is_local) else None
+        return draft.add(identify.identified(local, pages, checksum, worker), overwrite=overwrite)
 
 
 def add_references(

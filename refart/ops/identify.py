@@ -27,17 +27,26 @@ _TASK_ROWS = 32  # rows that travel to a worker of an executor together
 _TASKS_AHEAD = 64
 
 
-def check(checksum: Checksum, executor: Executor | None, *, is_local: bool) -> Checksum:
-    """Check what was asked for. Raises `InvalidInputError`, also for an executor that would have nothing to do."""
+def check(
+    checksum: Checksum, executor: Executor | None, *, is_local: bool, is_used: bool = False
+) -> Checksum:
+    """Check what was asked for. Raises `InvalidInputError`, also for an executor that would have nothing to do (unless
+    it `is_used` for something else)."""
     if checksum not in (True, False, "sha256", "stored", "stat"):
         raise InvalidInputError(
             f"checksum must be True, False, 'sha256', 'stored' or 'stat', not {str(checksum)[:50]!r}"
         )
-    if executor is not None and checksum not in ("sha256", "stored") and not (checksum is True and is_local):
+    if executor is not None and not is_used and not computes(checksum, is_local=is_local):
         raise InvalidInputError(
-            "executor= computes checksums: it goes with checksum='sha256' or 'stored', or with files of this machine"
+            "executor= computes checksums, and lists prefixes of S3: it goes with checksum='sha256' or 'stored', with"
+            " files of this machine, and with what S3 lists in order"
         )
     return checksum
+
+
+def computes(checksum: Checksum, *, is_local: bool) -> bool:
+    """Whether anything is asked or read of each object, so that an executor could do it."""
+    return checksum in ("sha256", "stored") or (checksum is True and is_local)
 
 
 def of_scan(checksum: Checksum, executor: Executor | None, *, is_local: bool) -> Identify:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from refart.entries import Entry
 from refart.sources import ahead, objects, pinned
 from refart.sources.base import Fetched, Held, Identify, Keep, Opened, Scan
+from refart.sources.splitting import Elsewhere, Ranged
 
 
 class ObjectSource(ABC):
@@ -33,14 +34,23 @@ class ObjectSource(ABC):
         identify: Identify = "best",
         keep: Keep | None = None,
         on_page: Callable[[int], None] | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> Scan:
         """List the object or prefix at `uri`; see `Source.scan`. No request for each object.
+
+        With `elsewhere`, its workers list what can be listed in ranges of keys (see `ranged`).
 
         Where listing is denied, one request still finds a single object. Raises `InvalidInputError` also where `uri` is
         an object and a prefix of others at once.
         """
         bucket, key = self._place(uri)
-        return objects.scan(bucket, uri, key, identify=identify, keep=keep, on_page=on_page)
+        return objects.scan(
+            bucket, uri, key, identify=identify, keep=keep, on_page=on_page, elsewhere=elsewhere
+        )
+
+    def ranged(self, uri: str, prefix: str) -> Ranged | None:
+        """The listing of a prefix in the bucket of `uri`, in ranges of keys; None where its server has none."""
+        return self._place(uri)[0].ranged(prefix)
 
     def stat(self, uri: str) -> Entry | None:
         """The current object at exactly `uri`, by one request; None where there is none (or no such bucket)."""

@@ -19,7 +19,7 @@ from refart.errors import InvalidInputError, PermissionDeniedError
 from refart.sources import splitting
 from refart.sources.base import Identify, Keep, Scan
 from refart.sources.listed import Listed, Row, batch_of, rows_of
-from refart.sources.splitting import Ranged
+from refart.sources.splitting import Elsewhere, Ranged
 
 ONE_BY_ONE: Final = 3
 """Responses of a listing after which the rest of it is split."""
@@ -59,6 +59,7 @@ def scan(
     identify: Identify,
     keep: Keep | None,
     on_page: Callable[[int], None] | None,
+    elsewhere: Elsewhere | None = None,
 ) -> Scan:
     """See `Source.scan`; `key` is what `uri` names in the bucket, `""` for all of it.
 
@@ -78,7 +79,7 @@ def scan(
             yield page if keep is None else keep(page)
 
     try:
-        row, below = _look(bucket, uri, key)
+        row, below = _look(bucket, uri, key, elsewhere)
     except PermissionDeniedError:
         row, below = _unlisted(bucket, key), iter(())
         if row is None:
@@ -141,19 +142,21 @@ def objects_below(objects: pa.RecordBatch, base: str) -> pa.RecordBatch:
     return objects if pc.all(wanted, min_count=0).as_py() else objects.filter(wanted)
 
 
-def _look(bucket: Bucket, uri: str, key: str) -> tuple[Row | None, Iterator[pa.RecordBatch]]:
+def _look(
+    bucket: Bucket, uri: str, key: str, elsewhere: Elsewhere | None
+) -> tuple[Row | None, Iterator[pa.RecordBatch]]:
     """The object at exactly `key`, or what lies below it."""
     base = _base(key)
     if base == key:
-        return None, _below(bucket, bucket.responses(base), base, base)
+        return None, _below(bucket, bucket.responses(base), base, base, elsewhere)
     # Asked for without the slash, the exact key comes first, then `key-x`, `key.x`, `key/x`, in this order.
     responses = bucket.responses(key)
     first = next(responses)
     exact = next(rows_of(first.objects.filter(pc.equal(first.objects.column("key"), key))), None)
     if first.is_last or (first.in_order and first.last_key > base):
-        below = _below(bucket, chain([first], responses), key, base)
+        below = _below(bucket, chain([first], responses), key, base, elsewhere)
     else:
-        below = _below(bucket, bucket.responses(base), base, base)
+        below = _below(bucket, bucket.responses(base), base, base, elsewhere)
         # It may come yet, out of order or after old versions of itself (Azure lists those first).
         if exact is None and not (first.in_order and first.last_key > key):
             exact = bucket.head(key)
@@ -167,7 +170,9 @@ def _look(bucket: Bucket, uri: str, key: str) -> tuple[Row | None, Iterator[pa.R
     return exact, iter(())
 
 
-def _below(bucket: Bucket, responses: Iterator[Listed], prefix: str, base: str) -> Iterator[pa.RecordBatch]:
+def _below(
+    bucket: Bucket, responses: Iterator[Listed], prefix: str, base: str, elsewhere: Elsewhere | None
+) -> Iterator[pa.RecordBatch]:
     """The objects below `base` of a listing of `prefix`; stops once an ordered listing has passed them.
 
     The first responses come one after another, so that a small prefix costs no request more than it has to; the rest
@@ -185,7 +190,7 @@ def _below(bucket: Bucket, responses: Iterator[Listed], prefix: str, base: str) 
             and listed.resume_key is not None
             and (ranged := bucket.ranged(prefix)) is not None
         ):
-            for objects in splitting.rest(ranged, base, listed, number):
+            for objects in splitting.rest(ranged, base, listed, number, elsewhere):
                 if (objects := objects_below(objects, base)).num_rows:
                     yield objects
             return

@@ -105,6 +105,7 @@ class _Bucket:
         what = f"listing {self.root}{prefix}"
         return Ranged(
             partial(self.lister.ask, prefix, what),
+            prefix,
             what,
             at_once=self.client.max_concurrency or AT_ONCE,
             give_up=lambda: unordered.add(self.name),

@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from os.path import commonprefix
 from queue import SimpleQueue
 from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
@@ -49,6 +50,9 @@ FREE_MISSES: Final = 32
 """Ranges that may turn out empty; beyond, one for every `RESPONSES_A_MISS` responses."""
 RESPONSES_A_MISS: Final = 4
 
+A_TASK: Final = 8
+"""Requests that one task of an executor makes at once."""
+
 WORTH_A_CUT: Final = 2.0
 """Responses that must seem to be left of a range, for it to be cut."""
 
@@ -77,6 +81,7 @@ class Ranged:
     """The listing of a prefix by a server that lists in order, and from any key on."""
 
     ask: Ask
+    prefix: str
     what: str
     """Begins the messages of errors."""
     at_once: int
@@ -84,7 +89,18 @@ class Ranged:
     """Called where the server turns out not to list in order: it should not be asked for ranges again."""
 
 
-def rest(ranged: Ranged, below: str, last: Listed, responses: int) -> Iterator[pa.RecordBatch]:
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Workers that make requests, and parse what they are told, for a listing that is put together here."""
+
+    executor: Executor
+    ask: Callable[[str, list[tuple[str, Any]]], list[Listed]]
+    """`ask(prefix, [(after, following), …])`: the responses of these requests (`Ask`), made at once; picklable."""
+
+
+def rest(
+    ranged: Ranged, below: str, last: Listed, responses: int, elsewhere: Elsewhere | None = None
+) -> Iterator[pa.RecordBatch]:
     """The objects that a listing tells after its response `last`, the one with the number `responses`: each once, in
     batches of consecutive ones. All keys wanted begin with `below`, those listed at least with the listing's prefix.
 
@@ -92,8 +108,62 @@ def rest(ranged: Ranged, below: str, last: Listed, responses: int) -> Iterator[p
     Raises `SourceError` where the server turns out not to list in order when it is too late to list in one range
     after all; transient, since the next listing will be a plain one.
     """
+    if elsewhere is not None:
+        yield from _Listing(ranged, below, _Far(ranged.prefix, elsewhere)).run(last, responses)
+        return
     with thread_pool(ranged.at_once) as pool:
-        yield from _Listing(ranged, below, pool).run(last, responses)
+        yield from _Listing(ranged, below, _Near(ranged.ask, pool)).run(last, responses)
+
+
+class _Requests(Protocol):
+    """Makes requests."""
+
+    def submit(self, after: str, following: Any) -> Future[Listed]: ...
+
+    def flush(self) -> None:
+        """Called before an answer is waited for: now requests that were kept back must be made."""
+
+
+class _Near:
+    """Each in a thread of this process."""
+
+    def __init__(self, ask: Ask, pool: Executor) -> None:
+        self._ask, self._pool = ask, pool
+
+    def submit(self, after: str, following: Any) -> Future[Listed]:
+        return self._pool.submit(self._ask, after, following)
+
+    def flush(self) -> None:
+        pass
+
+
+class _Far:
+    """A few at a time in a worker of an executor."""
+
+    def __init__(self, prefix: str, elsewhere: Elsewhere) -> None:
+        self._prefix, self._elsewhere = prefix, elsewhere
+        self._waiting: list[tuple[tuple[str, Any], Future[Listed]]] = []
+
+    def submit(self, after: str, following: Any) -> Future[Listed]:
+        answer: Future[Listed] = Future()
+        self._waiting.append(((after, following), answer))
+        return answer
+
+    def flush(self) -> None:
+        while self._waiting:
+            asked, answers = zip(*self._waiting[:A_TASK], strict=True)
+            del self._waiting[:A_TASK]
+            task = self._elsewhere.executor.submit(self._elsewhere.ask, self._prefix, list(asked))
+            task.add_done_callback(partial(_answer, answers))
+
+
+def _answer(answers: tuple[Future[Listed], ...], task: Future[list[Listed]]) -> None:
+    error = task.exception()
+    for answer, found in zip(answers, task.result() if error is None else [None] * len(answers), strict=True):
+        if error is not None:
+            answer.set_exception(error)
+        elif found is not None:
+            answer.set_result(found)
 
 
 _Asked: TypeAlias = tuple[str, Any]
@@ -135,8 +205,8 @@ _END: Final = "\U0010ffff"
 class _Listing:
     """What is known of one listing. All of it changes in one thread; only requests are made in others."""
 
-    def __init__(self, ranged: Ranged, below: str, pool: Executor) -> None:
-        self._ranged, self._below, self._pool = ranged, below, pool
+    def __init__(self, ranged: Ranged, below: str, requests: _Requests) -> None:
+        self._ranged, self._below, self._requests = ranged, below, requests
         self._answers: SimpleQueue[tuple[_Range, str, Future[Listed]]] = SimpleQueue()
         self._in_flight = self._responses = self._misses = 0
         self._ranges: list[_Range] = []  # by `lo`; each begins where the one before it ends
@@ -156,6 +226,8 @@ class _Listing:
         self._ask(first, last.last_key, last.following)
         self._cut_where_worth()
         while self._in_flight:
+            if self._answers.empty():
+                self._requests.flush()
             span, floor, answer = self._answers.get()
             self._in_flight -= 1
             yield from self._take(span, floor, answer.result())
@@ -166,7 +238,7 @@ class _Listing:
     def _ask(self, span: _Range, floor: str, following: Any) -> None:
         """Ask for what continues a range; no key of it may be less than `floor`."""
         span.asked = floor, following
-        answer = self._pool.submit(self._ranged.ask, floor if following is None else "", following)
+        answer = self._requests.submit(floor if following is None else "", following)
         answer.add_done_callback(lambda answer: self._answers.put((span, floor, answer)))
         self._in_flight += 1
 

@@ -60,6 +60,24 @@ def test_sha256_of_local_files_by_any_executor(
         assert entries(folder, checksum=checksum, executor=executor) == expected
 
 
+def test_a_large_prefix_is_listed_by_any_executor(
+    refart_workspace: Workspace,
+    versioned_lake: Lake,
+    executor: Executor | None,
+    s3_requests: S3Requests,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Workers make most of the requests, and none of the entries goes missing."""
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
+    for number in range(40):
+        versioned_lake.put(f"d/{number:02d}", b"%d" % number)
+    expected = {f"{number:02d}": content_id(b"%d" % number, "md5") for number in range(40)}
+    found = entries(f"{versioned_lake.uri}/d", executor=executor)
+    assert {path: content_id for path, (content_id, _) in found.items()} == expected
+    assert all(str(pin).startswith("version:") for _, pin in found.values())
+    assert s3_requests.count("ListObjectVersions") >= 40 / 3
+
+
 def test_an_error_in_a_worker_is_the_error_of_the_call(
     refart_workspace: Workspace, unversioned_lake: Lake, executor: Executor | None, monkeypatch: Any
 ) -> None:
@@ -127,8 +145,6 @@ def test_size_and_time_of_files(refart_workspace: Workspace, tmp_path: Path) -> 
         {"checksum": None},
         {"checksum": "stat"},
         {"follow_symlinks": False},
-        {"checksum": False, "executor": ThreadPoolExecutor(1)},
-        {"executor": ThreadPoolExecutor(1)},
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -136,6 +152,14 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(InvalidInputError):
         entries(unversioned_lake.uri, **options)
+
+
+@pytest.mark.parametrize("checksum", [False, "stat"])
+def test_an_executor_without_work_is_refused(
+    refart_workspace: Workspace, tmp_path: Path, checksum: Any
+) -> None:
+    with pytest.raises(InvalidInputError, match="executor= computes checksums, and lists prefixes of S3"):
+        entries(tmp_path, checksum=checksum, executor=ThreadPoolExecutor(1))
 
 
 def test_links_can_be_left_out(refart_workspace: Workspace, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Server:
         return told
 
     def ranged(self, at_once: int) -> Ranged:
-        return Ranged(self.ask, "listing s3://b/data/", at_once, self.give_up)
+        return Ranged(self.ask, BELOW, "listing s3://b/data/", at_once, self.give_up)
 
     def give_up(self) -> None:
         self.gave_up += 1
@@ -97,18 +97,25 @@ def test_siblings_of_the_prefix_are_not_listed_to_their_end(keys: list[str], pag
 class Rounds:
     """Stands for the pool: answers all requests made so far at once, and counts how often it had to."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: Server) -> None:
+        self._server = server
         self.rounds = 0
         self._asked: list[Callable[[], None]] = []
         self._answered: deque[Any] = deque()
 
-    def submit(self, function: Callable[..., Listed], *asked: Any) -> Future[Listed]:
+    def submit(self, after: str, following: Any) -> Future[Listed]:
         answer: Future[Listed] = Future()
-        self._asked.append(lambda: answer.set_result(function(*asked)))
+        self._asked.append(lambda: answer.set_result(self._server.ask(after, following)))
         return answer
+
+    def flush(self) -> None:
+        pass
 
     def put(self, answer: Any) -> None:
         self._answered.append(answer)
+
+    def empty(self) -> bool:
+        return not self._answered
 
     def get(self) -> Any:
         if not self._answered:
@@ -149,8 +156,8 @@ def test_any_layout_is_spread_over_all_requests(
     """300 responses, of which 32 come at once: 10 rounds are the least, 300 the most. No layout is known before."""
     monkeypatch.setattr(splitting, "BUSY", 1e9)
     server = Server([BELOW + key for key in layout(30_000)], page=100)
-    first, rounds = server.ask("", None), Rounds()
-    listing = splitting._Listing(server.ranged(32), BELOW, rounds)  # type: ignore[arg-type]
+    first, rounds = server.ask("", None), Rounds(server)
+    listing = splitting._Listing(server.ranged(32), BELOW, rounds)
     listing._answers = rounds  # type: ignore[assignment]
     told = first.objects.num_rows + sum(batch.num_rows for batch in listing.run(first, 1))
     assert told == len(server.keys)
