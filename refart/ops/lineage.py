@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Literal, TypeAlias
 
-from refart.catalog.base import Catalog, Direction, EdgeKind, EdgeRow, RunRow, VersionKey, VersionRow
+from refart.catalog.base import Catalog, Direction, EdgeRow, RunRow, VersionKey, VersionRow
 from refart.errors import InvalidInputError
 
+Node: TypeAlias = VersionKey | str
+"""A version, or the id of a run."""
+Way: TypeAlias = Literal["upstream", "downstream"]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class LineageGraph:
     """The part of the graph that was walked. A deleted version stays in it, so that lineage is whole."""
 
@@ -19,18 +25,22 @@ class LineageGraph:
     edges: tuple[EdgeRow, ...]
     """An `output` edge goes from a run to a version, an `input` edge from a version to a run."""
 
-    def neighbours(
-        self, node: VersionKey | str, direction: Literal["upstream", "downstream"]
-    ) -> list[VersionKey | str]:
+    def neighbours(self, node: Node, direction: Way) -> list[Node]:
         """Nodes one edge away: version keys of a run id, run ids of a version key."""
-        from_version: EdgeKind = "output" if direction == "upstream" else "input"
-        found: list[VersionKey | str] = []
+        return list(self._near[direction].get(node, ()))
+
+    @cached_property
+    def _near(self) -> dict[Way, dict[Node, dict[Node, None]]]:
+        """The nodes one edge away of each node, in the order of the edges."""
+        up: dict[Node, dict[Node, None]] = defaultdict(dict)
+        down: dict[Node, dict[Node, None]] = defaultdict(dict)
         for edge in self.edges:
-            if isinstance(node, str) and edge.run_id == node and edge.kind != from_version:
-                found.append(edge.version)
-            elif edge.version == node and edge.kind == from_version:
-                found.append(edge.run_id)
-        return list(dict.fromkeys(found))
+            source, target = (
+                (edge.run_id, edge.version) if edge.kind == "output" else (edge.version, edge.run_id)
+            )
+            down[source][target] = None
+            up[target][source] = None
+        return {"upstream": up, "downstream": down}
 
 
 def lineage(
