@@ -38,8 +38,8 @@ def check(
         )
     if executor is not None and not is_used and not computes(checksum, is_local=is_local):
         raise InvalidInputError(
-            "executor= computes checksums, and lists prefixes of S3: it goes with checksum='sha256' or 'stored', with"
-            " files of this machine, and with what S3 lists in order"
+            "executor= computes checksums, and lists prefixes of S3 and GCS: it goes with checksum='sha256' or"
+            " 'stored', with files of this machine, and with what these list in order"
         )
     return checksum
 

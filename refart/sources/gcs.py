@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from refart.sources.listed import Circles, Listed, Row
 from refart.sources.object_source import ObjectSource
 from refart.sources.objects import joined
 from refart.sources.pinned import uri_of
+from refart.sources.splitting import AT_ONCE, Ranged
 
 PAGE_OBJECTS = 5000
 """Asked for with every page. GCS promises 1,000 at most (objects.list, maxResults), and may give more."""
@@ -43,10 +45,11 @@ class GCSSource(ObjectSource):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._client = GCSClient(options)
+        self._unordered: set[str] = set()
 
     def _place(self, uri: str) -> tuple[_Bucket, str]:
         root, name, key = split(uri)
-        return _Bucket(self._client, root, name), key
+        return _Bucket(self._client, root, name, self._unordered), key
 
     def _getter(self, entry: Entry) -> pinned.Get:
         _, bucket, key = split(uri_of(entry))
@@ -63,29 +66,49 @@ class _Bucket:
     client: GCSClient
     root: str
     name: str
+    unordered: set[str]
+    """Buckets that did not list by key (emulators)."""
 
     def uris_of(self, keys: pa.StringArray) -> pa.StringArray:
         return joined(self.root, keys)
 
     def responses(self, prefix: str) -> Iterator[Listed]:
+        circles = Circles(f"listing {self.root}{prefix}")
+        following = None
+        while True:
+            listed = self.ask(prefix, "", following)
+            yield listed
+            following = listed.following
+            if following is None:
+                return
+            circles.check(following)
+
+    def ranged(self, prefix: str) -> Ranged | None:
+        if self.name in self.unordered:
+            return None
         what = f"listing {self.root}{prefix}"
-        circles = Circles(what)
+        return Ranged(
+            partial(self.ask, prefix),
+            prefix,
+            what,
+            at_once=AT_ONCE,
+            give_up=lambda: self.unordered.add(self.name),
+        )
+
+    def ask(self, prefix: str, after: str, following: str | None) -> Listed:
+        """One response of a listing; see `splitting.Ask`. The key `after` is listed once more where it exists."""
         asked = {
             "prefix": prefix,
             "fields": LISTING_FIELDS,
             "maxResults": str(PAGE_OBJECTS),
             "projection": "noAcl",
         }
-        while True:
-            listed = gcs_listing.parse(self.client.get_json(what, self.name, None, asked), what)
-            yield listed
-            if listed.following is None:
-                return
-            circles.check(listed.following)
-            asked["pageToken"] = listed.following
-
-    def ranged(self, prefix: str) -> None:
-        return None
+        if following is not None:
+            asked["pageToken"] = following
+        elif after:
+            asked["startOffset"] = after
+        what = f"listing {self.root}{prefix}"
+        return gcs_listing.parse(self.client.get_json(what, self.name, None, asked), what)
 
     def head(self, key: str, generation: str | None = None) -> Row | None:
         """One object by one request; None where it, or that generation of it, does not exist."""

@@ -20,7 +20,7 @@ from refart.errors import (
     ReferenceMissingError,
     SourceError,
 )
-from refart.sources import gcs
+from refart.sources import gcs, splitting
 from refart.sources.gcs import GCSSource
 from refart.sources.gcs_listing import LISTING_FIELDS, OBJECT_FIELDS
 from tests.faults import FaultProxy
@@ -108,6 +108,17 @@ class TestCounts:
                 "maxResults": "10",
                 "projection": "noAcl",
             }
+
+    def test_a_large_prefix_is_listed_in_ranges(
+        self, source: GCSSource, proxy: FaultProxy, kept: GCSBucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gcs, "PAGE_OBJECTS", 5)
+        keys = [f"{folder}/{number:02}" for folder in "abé" for number in range(30)]
+        put_many(kept, {f"d/{key}": b"x" for key in keys} | {f"d2/{n:02}": b"x" for n in range(30)})
+        paths = [path for page in source.scan(f"{kept.uri}/d").pages for path in page["path"].to_pylist()]
+        assert sorted(paths) == sorted(keys)
+        assert any("startOffset" in seen.query for seen in proxy.seen)
+        assert len(proxy.seen) < 2 * len(keys) / 5 + splitting.FREE_MISSES
 
     def test_a_single_object_is_one_listing(
         self, source: GCSSource, proxy: FaultProxy, kept: GCSBucket
