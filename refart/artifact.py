@@ -243,7 +243,8 @@ class Artifact:
         - `follow_symlinks`: False leaves out symbolic links of a folder, and what they lead to.
         - `strip_signature`: take a signed URL without its signature; otherwise it is refused, since it would be stored.
         - `executor`: computes checksums (`"sha256"`, `"stored"`, files of this machine) and lists large prefixes of
-          S3 and GCS, instead of threads of this process. Its workers must see the same configuration, files and credentials.
+          S3 and GCS, instead of threads of this process. Its workers must see the same configuration, files and
+          credentials.
 
         All or nothing: after an error the draft is as it was. Raises `NotFoundError`, `PermissionDeniedError`,
         `SourceError`, `InvalidInputError` (also for two keys that would meet in one path), `FinalizedError`.

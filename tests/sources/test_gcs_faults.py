@@ -262,7 +262,7 @@ class TestListings:
             return json.dumps({"items": [item], "nextPageToken": token}).encode()
 
         proxy.add("list", status=200, body=lambda asked: page({k.lower(): v for k, v in asked.items()}))
-        with pytest.raises(SourceError, match="circles|does not list keys in order"):
+        with pytest.raises(SourceError, match=r"circles|does not list keys in order"):
             list(source.scan(f"{kept.uri}/d/").pages)
 
     def test_an_empty_page_is_not_the_end(
