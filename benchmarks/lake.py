@@ -149,7 +149,7 @@ def render(
     if not versioned and (noncurrent or deleted):
         raise ValueError("only versioned buckets have old versions and delete markers")
     noise = random.Random(objects)
-    shared = noise.randbytes(size_bytes - TAIL_BYTES) if size_bytes else b""
+    shared = _random_bytes(noise, size_bytes - TAIL_BYTES) if size_bytes else b""
     shared_md5 = hashlib.md5(shared, usedforsecurity=False)
     current, versions, total_bytes = Records(), Records() if versioned else None, 0
 
@@ -199,6 +199,12 @@ def render(
     if versions is not None:
         versions.seal()
     return Lake(prefix, current, versions, total_bytes, shared)
+
+
+def _random_bytes(noise: random.Random, size_bytes: int) -> bytes:
+    """`Random.randbytes`, of which one call cannot make 256 MiB."""
+    most = 1 << 27
+    return b"".join(noise.randbytes(min(most, size_bytes - at)) for at in range(0, size_bytes, most))
 
 
 def _time(number: int, age: int) -> str:
