@@ -44,6 +44,9 @@ START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 BATCH_ROWS: Final = 5_000
 IMAGES, MODELS = 1, 2  # ids of the collections
 
+SETTLE_S: Final = 0.1
+"""A file that was written a moment ago is waited for, until its modified time would tell of another write."""
+
 Row = dict[str, Any]
 
 
@@ -164,35 +167,35 @@ def _audit(versions: int) -> Iterator[Row]:
 Measured = Callable[[int], Any]
 
 
-def latest(workspace: Workspace, folder: Path) -> Measured:
+def latest(workspace: Workspace, folder: Path, calls: int) -> Measured:
     """The newest version by its alias."""
     return lambda _: workspace.artifact("images:latest").version
 
 
-def newest_50(workspace: Workspace, folder: Path) -> Measured:
+def newest_50(workspace: Workspace, folder: Path, calls: int) -> Measured:
     """The newest 50 versions of the collection."""
     return lambda _: len(workspace.artifacts("images", limit=50))
 
 
-def used_by(workspace: Workspace, folder: Path) -> Measured:
+def used_by(workspace: Workspace, folder: Path, calls: int) -> Measured:
     """The runs that used a version in the middle."""
     artifact = _middle(workspace)
     return lambda _: len(artifact.used_by())
 
 
-def lineage_upstream(workspace: Workspace, folder: Path) -> Measured:
+def lineage_upstream(workspace: Workspace, folder: Path, calls: int) -> Measured:
     """What a version in the middle came from, three steps up."""
     artifact = _middle(workspace)
     return lambda _: len(artifact.lineage("upstream", depth=3).versions)
 
 
-def lineage_both(workspace: Workspace, folder: Path) -> Measured:
+def lineage_both(workspace: Workspace, folder: Path, calls: int) -> Measured:
     """What a version in the middle came from and what came of it, three steps each way."""
     artifact = _middle(workspace)
     return lambda _: len(artifact.lineage("both", depth=3).versions)
 
 
-def log_references(workspace: Workspace, folder: Path) -> Measured:
+def log_references(workspace: Workspace, folder: Path, calls: int) -> Measured:
     """A run, from its beginning to its end, that logs three local files by reference, hashed before."""
     data = _small_files(folder / "referenced", 0)
 
@@ -205,14 +208,16 @@ def log_references(workspace: Workspace, folder: Path) -> Measured:
     return log
 
 
-def log_files(workspace: Workspace, folder: Path) -> Measured:
+def log_files(workspace: Workspace, folder: Path, calls: int) -> Measured:
     """A run, from its beginning to its end, that logs three new files of some bytes, stored by refart."""
 
+    several = [_small_files(folder / f"managed-{number}", number) for number in range(calls)]
+    time.sleep(SETTLE_S)
+
     def log(number: int) -> str:
-        data = _small_files(folder / f"managed-{number}", number)
         with workspace.init() as run:
             artifact = Artifact("images", "dataset")
-            artifact.add_dir(data)
+            artifact.add_dir(several[number])
             return run.log_artifact(artifact).version
 
     return log
@@ -240,7 +245,7 @@ def measure(step: str, folder: Path, repetitions: int) -> Row:
     """Run one step in this process, once unmeasured."""
     cpu_s, wall_s = [], []
     with Workspace.open(folder / "workspace") as workspace:
-        call = STEPS[step](workspace, folder)
+        call = STEPS[step](workspace, folder, 1 + repetitions)
         for number in range(1 + repetitions):
             start_cpu_s, start_wall_s = time.process_time(), time.perf_counter()
             result = call(number)
