@@ -1,6 +1,6 @@
 """What changed between two manifests, at a cost that follows the change and not the artifact.
 
-Shards that both have are not opened. Of the others, row groups that are equal to the byte are not decoded.
+Shards that both have are not opened. Of the others, row groups that are the same bytes are not decoded.
 """
 
 from __future__ import annotations
@@ -63,20 +63,20 @@ class _Side:
         found = manifest.shards(scope) if manifest is not None else ()
         self.shards = [shard for shard in found if shard.manifest_digest not in shared]
         self._files: dict[int, ShardFile] = {}
-        self._fingerprints: dict[int, list[bytes | None]] = {}
+        self._equal: dict[tuple[int, int], set[int]] = {}
 
     def pages(self, number: int, other: _Side) -> Iterator[Page]:
         """The rows of a shard, without row groups that the other side has too."""
         assert self._manifest is not None
-        there: set[bytes | None] = set()
+        equal: set[int] = set()
         for rival in self._rivals(number, other):
-            if number in other._rivals(rival, self):  # each side must leave out what the other does
-                there.update(other._fingerprints_of(rival))
-        found = self._fingerprints_of(number) if there else []
-        equal = {group for group, fingerprint in enumerate(found) if fingerprint and fingerprint in there}
+            if number in other._rivals(rival, self):
+                if (number, rival) not in self._equal:
+                    self._compare_bytes(number, other, rival)
+                equal |= self._equal.pop((number, rival))
         shard = self.shards[number]
-        opened = self._files.pop(number) if number in self._files else self._manifest.open_shard(shard)
-        with closing(opened) as file:
+        with closing(self._file(number)) as file:
+            del self._files[number]
             yield from self._manifest.file_pages(file, shard, self._scope, without=equal, check=False)
 
     def _rivals(self, number: int, other: _Side) -> range:
@@ -86,13 +86,28 @@ class _Side:
         end = bisect_right(other.shards, shard.last_path, key=lambda rival: rival.first_path)
         return range(start, end) if end - start <= MAX_RIVALS else range(0)
 
-    def _fingerprints_of(self, number: int) -> list[bytes | None]:
-        """Those of the row groups of a shard; its file stays open for its rows, which are read soon after."""
-        if number not in self._fingerprints:
+    def _compare_bytes(self, number: int, other: _Side, rival: int) -> None:
+        """Find the row groups that are the same bytes in two shards: each side leaves out what the other does."""
+        mine, theirs = self._file(number), other._file(rival)
+        places = {}
+        for group in range(theirs.group_count):
+            if extent := theirs.extent(group):
+                places[extent.shape] = group, extent
+        ours, others = self._equal[number, rival], other._equal[rival, number] = set(), set()
+        for group in range(mine.group_count):
+            extent = mine.extent(group)
+            if extent is not None and extent.shape in places:
+                place, there = places[extent.shape]
+                if mine.read(extent) == theirs.read(there):
+                    ours.add(group)
+                    others.add(place)
+
+    def _file(self, number: int) -> ShardFile:
+        """The file of a shard, which stays open until its rows are read."""
+        if number not in self._files:
             assert self._manifest is not None
-            file = self._files[number] = self._manifest.open_shard(self.shards[number])
-            self._fingerprints[number] = [file.fingerprint(group) for group in range(file.group_count)]
-        return self._fingerprints[number]
+            self._files[number] = self._manifest.open_shard(self.shards[number])
+        return self._files[number]
 
 
 class Diff:

@@ -15,12 +15,11 @@ The encoding of URIs saves most of their bytes and is no part of any digest.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -168,6 +167,15 @@ class ShardWriter:
             self._open, self._open_rows = [], 0
 
 
+class Extent(NamedTuple):
+    """A part of a shard file."""
+
+    start: int
+    length: int
+    shape: tuple[tuple[int, str, int], ...]
+    """What a reader must know to decode it: of each column the number of values, the compression, the length."""
+
+
 class ShardFile:
     """An open shard file. Every page read is decoded, its checksums and its rows are checked.
 
@@ -198,24 +206,25 @@ class ShardFile:
                 return None
             return statistics.min, statistics.max
 
-    def fingerprint(self, group: int) -> bytes | None:
-        """A hash of the bytes of a row group without its pins: where two are equal, so are all entries but for pins.
-
-        Equal entries have equal fingerprints only if one writer wrote both groups. None where the columns do not
-        lie one behind the other.
-        """
+    def extent(self, group: int) -> Extent | None:
+        """Where the bytes of a row group lie, without its pins; None where its columns do not lie one behind the
+        other."""
         with self._reading():
             columns = [self._file.metadata.row_group(group).column(n) for n in range(len(FILE_SCHEMA) - 1)]
-            start = end = _first_byte(columns[0])
-            about = []
-            for column in columns:
-                if _first_byte(column) != end:
-                    return None
-                end += column.total_compressed_size
-                about.append((column.num_values, column.compression, column.total_compressed_size))
-            digest = hashlib.sha256(repr(about).encode())
-            digest.update(self._bytes.read_at(end - start, start))
-        return digest.digest()
+        start = end = _first_byte(columns[0])
+        shape = []
+        for column in columns:
+            if _first_byte(column) != end:
+                return None
+            end += column.total_compressed_size
+            shape.append((column.num_values, column.compression, column.total_compressed_size))
+        return Extent(start, end - start, tuple(shape))
+
+    def read(self, extent: Extent) -> bytes:
+        """The bytes of a row group. Groups of one shape and with equal bytes hold equal entries, but for pins; that
+        equal entries are equal bytes, only one writer of both can promise."""
+        with self._reading():
+            return bytes(self._bytes.read_at(extent.length, extent.start))
 
     def pages(self, groups: Iterable[int] | None = None, *, check: bool = True) -> Iterator[Page]:
         """The rows of these row groups (numbers ascend; default: all), in pages of at most `BATCH_ROWS`
@@ -324,15 +333,16 @@ def _join_uris(
     ruled = base.is_valid()
     if not ruled.equals(skip.is_valid()) or pc.any(pc.and_(ruled, explicit.is_valid()), min_count=0).as_py():
         raise pa.ArrowInvalid("a row has half a rule for its URI, or a rule and a URI")
-    skips = skip.unique().drop_null().to_pylist()
-    if max(len(skips), len(base.unique().drop_null())) > most_rules:
+    bases, skips = (rules.unique().drop_null().to_pylist() for rules in (base, skip))
+    if max(len(bases), len(skips)) > most_rules:
         raise pa.ArrowInvalid(f"a row group has more than {MAX_URI_BASES} rules for its URIs")
     path = rest = path.cast(pa.binary())
+    if len(bases) == len(skips) == 1 and base.null_count == 0:  # as nearly always
+        return _skip(path, skips[0], bases[0].encode()).cast(pa.string())  # which checks the UTF-8
     for count in skips:
-        shorter = _skip(path, count)
-        rest = shorter if len(skips) == 1 else pc.if_else(pc.equal(skip, count), shorter, rest)
+        rest = pc.if_else(pc.equal(skip, count), _skip(path, count), rest)
     joined = pc.binary_join_element_wise(base.cast(pa.binary()), rest, b"")
-    return pc.coalesce(joined, explicit.cast(pa.binary())).cast(pa.string())  # which checks the UTF-8
+    return pc.coalesce(joined, explicit.cast(pa.binary())).cast(pa.string())
 
 
 def _rule_of(path: bytes, uri: bytes) -> tuple[bytes, int]:
