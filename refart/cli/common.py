@@ -50,10 +50,16 @@ class Settings:
 
         from refart.workspace import Workspace
 
-        # What the library remarks, commands tell themselves.
+        # What the library remarks, commands tell themselves, but for how a source went about its work.
         logging.getLogger("refart").addHandler(logging.NullHandler())
-        with Workspace.open(self.workspace, create=create, reporter=self.reporter()) as workspace:
-            yield workspace
+        remarks, sources = logging.Handler(logging.WARNING), logging.getLogger("refart.sources")
+        remarks.emit = lambda record: self.output.note(record.getMessage())  # type: ignore[method-assign]
+        sources.addHandler(remarks)
+        try:
+            with Workspace.open(self.workspace, create=create, reporter=self.reporter()) as workspace:
+                yield workspace
+        finally:
+            sources.removeHandler(remarks)
 
     @cached_property
     def default_project(self) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from refart.sources import s3_lister
 from refart.testing import Lake
 from refart.workspace import Workspace
 from tests.cli.calls import Calls
@@ -27,6 +28,18 @@ def test_a_version_is_logged_inside_a_run_of_type_put(
     run = refart_workspace.run(cli("put", "data", "--json").document["run"])
     assert (run.job_type, run.state) == ("put", "finished")
     assert [version.qualified_name for version in run.logged_artifacts()] == ["default/data:v0"]
+
+
+def test_a_listing_that_leaves_old_versions_out_says_so(
+    cli: Calls, versioned_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_lister, "JUDGED_FROM", 5)
+    monkeypatch.setattr(s3_lister, "MAX_OLD", 0.5)
+    for write in range(9):
+        versioned_lake.put("d/a", b"%d" % write)
+    for asked in ([], ["--quiet"]):
+        told = cli("put", f"{versioned_lake.uri}/d", "-n", "d", *asked).stderr
+        assert ("8 of 9 versions are old" in told) == (not asked)
 
 
 def test_an_s3_prefix_is_logged_by_reference(cli: Calls, versioned_lake: Lake) -> None:
