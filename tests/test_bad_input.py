@@ -791,7 +791,7 @@ def failing(code: int, after: int = 0) -> Callable[..., str]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up on a locked catalog at once."""
-    monkeypatch.setattr("refart.opening.open_catalog", functools.partial(open_catalog, deadline_s=0.05))
+    monkeypatch.setattr("refart.catalog.sql.open_catalog", functools.partial(open_catalog, deadline_s=0.05))
 
 
 @pytest.mark.usefixtures("impatient")
