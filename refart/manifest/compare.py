@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from refart.entries import SCHEMA, Page, page_of
 from refart.manifest.reader import Manifest, Scope
-from refart.manifest.shards import ShardFile, checked, exact_sum
+from refart.manifest.shards import Extent, ShardFile, checked, exact_sum
 
 MAX_RIVALS: Final = 4
 """Shards of one side whose row groups are compared with those of one shard of the other: mostly one, more where an
@@ -89,16 +89,18 @@ class _Side:
     def _compare_bytes(self, number: int, other: _Side, rival: int) -> None:
         """Find the row groups that are the same bytes in two shards: each side leaves out what the other does."""
         mine, theirs = self._file(number), other._file(rival)
-        places = {}
+        places: dict[object, list[tuple[int, Extent]]] = {}
         for group in range(theirs.group_count):
             if extent := theirs.extent(group):
-                places[extent.shape] = group, extent
+                places.setdefault(extent.shape, []).append((group, extent))
         ours, others = self._equal[number, rival], other._equal[rival, number] = set(), set()
         for group in range(mine.group_count):
             extent = mine.extent(group)
-            if extent is not None and extent.shape in places:
-                place, there = places[extent.shape]
-                if mine.read(extent) == theirs.read(there):
+            if extent is None or extent.shape not in places:
+                continue
+            found = mine.read(extent)
+            for place, there in places[extent.shape]:  # one, but for the smallest of groups
+                if found == theirs.read(there):
                     ours.add(group)
                     others.add(place)
 
