@@ -39,7 +39,7 @@ def run_child(
 
     Returns `cpu_s` (user and system, of the command and all that it started), `wall_s` (until the command itself
     ended), `rss_mb` (peak of its largest process) and `output`: what it printed, or `""` where `stdout` is a file for
-    it. `env` is the whole environment, this process' own by default.
+    it. `env` is the whole environment, this process' own by default; PYTHONDONTWRITEBYTECODE is left out of it.
 
     Raises `RuntimeError` with the end of what it wrote to stderr where the command fails, and
     `subprocess.TimeoutExpired` where it takes longer than `timeout_s`; nothing of it runs on.
@@ -49,7 +49,8 @@ def run_child(
     try:
         child = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(write_fd), *(os.fspath(word) for word in command)],
-            env=None if env is None else dict(env),
+            # Modules are compiled once, as on a user's machine, not in every process.
+            env={k: v for k, v in (env or os.environ).items() if k != "PYTHONDONTWRITEBYTECODE"},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=sink,
