@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -124,6 +125,36 @@ class Pace:
             self._is_settled = self.width == self._narrower
         else:
             self.width, self._is_settled = self._narrower, True
+
+
+def available_cores() -> int:
+    """The processor cores that this process may use, where the system tells; all there are, where it does not."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Lanes:
+    """Lets as many threads of a pool work as their pace has them; the others wait."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._busy = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def lane(self, calls: int) -> Iterator[None]:
+        """Work on so many calls, when it is this thread's turn."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._busy < self._pace.width)
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._pace.ended(calls)
+                self._changed.notify_all()
 
 
 def map_paced(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from refart import parallel
-from refart.parallel import Pace, Stopped, check_stopped, map_bounded, map_paced, thread_pool
+from refart.parallel import Lanes, Pace, Stopped, check_stopped, map_bounded, map_paced, thread_pool
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 8), st.integers(1, 4))
@@ -308,3 +309,29 @@ def test_work_that_becomes_another_is_tried_anew() -> None:
     assert work.run(3) == 2
     work.rate = waits
     assert work.run(5) == 32
+
+
+def test_no_more_threads_work_than_their_pace_has_them() -> None:
+    """Nor fewer: as many meet, and a lane that was left by an error is free again."""
+    lanes = Lanes(Pace(3, 3))
+    busy: list[int] = []
+    most = [0]
+    together = threading.Barrier(3)
+
+    def work(number: int) -> None:
+        with lanes.lane(1):
+            busy.append(number)
+            most[0] = max(most[0], len(busy))
+            together.wait(30)
+            busy.remove(number)
+            if number % 2:
+                raise ValueError(number)
+
+    with thread_pool(8) as pool:
+        calls = [pool.submit(work, number) for number in range(12)]
+        assert [call.exception() is not None for call in calls] == [False, True] * 6
+    assert most == [3]
+
+
+def test_the_cores_of_this_process_are_counted() -> None:
+    assert 1 <= parallel.available_cores() <= (os.cpu_count() or 1)
