@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import struct
 import time
-import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from refart import files
+from refart import files, receiptblocks
 from refart.errors import ConflictError, InvalidInputError
 from refart.files import StrPath
 from refart.localdb import LocalDb
-from refart.parallel import map_bounded
+from refart.parallel import Lanes
+from refart.receiptblocks import Facts, Files, Recalled
 
 SETTLE_NS: Final = 20_000_000
 """A file's modified time moves in ticks (1 to 10 ms on Linux). Bytes that are read within one tick of a write
@@ -28,10 +27,9 @@ COARSE_NS: Final = 2_000_000_000
 """The tick of file systems that keep whole seconds (two on FAT): there, a young file is read, not
 remembered."""
 
-_SCHEMA: Final = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, facts BLOB NOT NULL) WITHOUT ROWID"
-_FACTS: Final = struct.Struct("<qqQ32s")  # size, mtime_ns, inode, sha256
-_SEAL: Final = struct.Struct("<I")
-_BATCH: Final = 900  # below the oldest limit of variables in SQLite, 999
+TASK_FILES: Final = 64
+TASK_BYTES: Final = 4 << 20
+"""4 MiB. Small files that one thread reads one after the other: a task of its own would cost as much as such a file."""
 
 
 class Receipt(NamedTuple):
@@ -59,8 +57,8 @@ class Receipt(NamedTuple):
 class Receipts:
     """A memory of receipts by absolute path, in one SQLite file shared by threads and processes.
 
-    It is only a memory: where its file is damaged, locked or cannot be written, files are read again. Each
-    row is sealed by a checksum of its own, because SQLite does not notice a flipped bit.
+    It is only a memory: where its file is damaged, locked or cannot be written, files are read again. Each block of
+    receipts is sealed by a checksum of its own, because SQLite does not notice a flipped bit.
 
     On a network file system a receipt is as good as what the mount says of a file. NFS answers from memory for up to
     a minute (nfs(5), `acregmax`), so an edit by another machine may show that late, and a server whose clock is
@@ -70,7 +68,7 @@ class Receipts:
 
     def __init__(self, path: Path | None) -> None:
         """Without a path nothing is remembered, and every file is read every time."""
-        self._db = LocalDb(path, _SCHEMA) if path is not None else None
+        self._db = LocalDb(path, receiptblocks.SCHEMA) if path is not None else None
 
     def hash_file(self, path: StrPath, *, force: bool = False) -> tuple[str, int]:
         """The content id (`sha256:…`) and the size of a local file; symbolic links are followed.
@@ -91,32 +89,28 @@ class Receipts:
                 self.remember([receipt])
         return f"sha256:{receipt.sha256}", receipt.size
 
-    def hash_files(
-        self, paths: Sequence[str], executor: Executor, *, window: int = 64
-    ) -> list[tuple[str, int]]:
-        """`hash_file` of many absolute paths, in their order: one look-up for all, up to `window` read at a
-        time.
+    def begin_reading(
+        self, paths: Sequence[str], sizes: Iterable[int], executor: Executor, lanes: Lanes
+    ) -> Reading:
+        """Read files (absolute paths) in threads of `executor`, as `hash_file` does, whatever receipts they have.
 
-        The first error is raised; what was read before it is remembered all the same.
+        `sizes` say about how large they are, so that small ones share a task; `lanes`, how many threads work at once.
         """
-        known = self.lookup(paths)
-        receipts = [known.get(path) for path in paths]
-        found = [_stat(path) for path in paths]
-        unread = [
-            i
-            for i, (receipt, now) in enumerate(zip(receipts, found, strict=True))
-            if receipt is None or not receipt.holds(now)
-        ]
-        learnt: list[Receipt] = []
-        try:
-            results = map_bounded(executor, _read, (paths[i] for i in unread), window=window)
-            for i, (receipt, settled) in zip(unread, results, strict=True):
-                receipts[i] = receipt
-                if settled:
-                    learnt.append(receipt)
-        finally:
-            self.remember(learnt)
-        return [(f"sha256:{receipt.sha256}", receipt.size) for receipt in receipts if receipt is not None]
+        return Reading(self, paths, sizes, executor, lanes)
+
+    def recall(self, groups: Sequence[Files]) -> Recalled:
+        """The digests of those files whose receipt holds for what was found of them, in their order."""
+        recalled = Recalled.nothing(sum(len(group.names) for group in groups))
+
+        def select(connection: sqlite3.Connection) -> None:
+            start = 0
+            for group in groups:
+                receiptblocks.recall(connection, group, recalled, start)
+                start += len(group.names)
+
+        if self._db is not None:
+            self._db.read(select, None)
+        return recalled
 
     def current(self, paths: Iterable[str]) -> dict[str, str]:
         """The SHA-256 (hex) of those files whose receipt holds now. Reads no file; a missing one is left
@@ -133,60 +127,123 @@ class Receipts:
     def lookup(self, paths: Iterable[str]) -> dict[str, Receipt]:
         """The receipts of those absolute paths that have one. Whether one still holds is for the caller to
         ask."""
-        keys = [os.fsencode(path) for path in paths]
+        wanted: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for path in paths:
+            folder, name = _split(path)
+            wanted[folder].append(name)
 
         def select(connection: sqlite3.Connection) -> dict[str, Receipt]:
             found = {}
-            for batch in _batches(keys):
-                marks = ",".join("?" * len(batch))
-                query = f"SELECT path, facts FROM files WHERE path IN ({marks})"
-                for key, facts in connection.execute(query, batch):
-                    receipt = _unseal(key, facts)
-                    if receipt is not None:
-                        found[receipt.path] = receipt
+            for folder, names in wanted.items():
+                for name, (size, mtime_ns, inode, digest) in receiptblocks.find(connection, folder, names):
+                    path = os.fsdecode(folder + b"/" + name)
+                    found[path] = Receipt(path, size, mtime_ns, inode, digest.hex())
             return found
 
-        return self._db.read(select, {}) if keys and self._db is not None else {}
+        return self._db.read(select, {}) if wanted and self._db is not None else {}
 
     def remember(self, receipts: Iterable[Receipt]) -> None:
         """Keep these receipts, in place of earlier ones of the same paths."""
-        self._write_many(
-            "INSERT OR REPLACE INTO files VALUES (?, ?)", [_seal(receipt) for receipt in receipts]
-        )
+        learnt: defaultdict[bytes, dict[bytes, Facts]] = defaultdict(dict)
+        limit_ns = receiptblocks.TIME_LIMIT_NS
+        for path, size, mtime_ns, inode, sha256 in receipts:
+            if -limit_ns <= mtime_ns < limit_ns:
+                folder, name = _split(path)
+                learnt[folder][name] = size, mtime_ns, inode, bytes.fromhex(sha256)
 
-    def forget(self, paths: Iterable[str]) -> None:
-        """Drop the receipts of these absolute paths, where there are any."""
-        self._write_many("DELETE FROM files WHERE path = ?", [(os.fsencode(path),) for path in paths])
+        def insert(connection: sqlite3.Connection) -> None:
+            for folder, facts in learnt.items():
+                receiptblocks.insert(connection, folder, facts)
+
+        if learnt and self._db is not None:
+            self._db.write(insert, None)
 
     def forget_below(self, folder: StrPath) -> None:
         """Drop the receipts of all files below a folder."""
-        prefix = os.fsencode(os.path.abspath(folder)).rstrip(b"/")
-        # '0' is the character after '/'.
-        self._write_many("DELETE FROM files WHERE path > ? AND path < ?", [(prefix + b"/", prefix + b"0")])
+        top = os.fsencode(os.path.abspath(folder)).rstrip(b"/")
+        if self._db is not None:
+            self._db.write(lambda connection: receiptblocks.delete_below(connection, top), None)
 
     def close(self) -> None:
         """Close the file; it opens again when it is needed."""
         if self._db is not None:
             self._db.close()
 
-    def _write_many(self, statement: str, rows: Sequence[tuple[bytes, ...]]) -> None:
-        if rows and self._db is not None:
-            self._db.write(lambda connection: connection.executemany(statement, rows), None)
+
+class Reading:
+    """Files that threads are reading. Ends by `finish` or `stop`; both remember what was learnt until then."""
+
+    def __init__(
+        self,
+        receipts: Receipts,
+        paths: Sequence[str],
+        sizes: Iterable[int],
+        executor: Executor,
+        lanes: Lanes,
+    ) -> None:
+        self._receipts, self._lanes = receipts, lanes
+        self._learnt: list[Receipt] = []
+        self._futures = [executor.submit(self._read, task) for task in _tasks(paths, sizes)]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return all(future.done() for future in self._futures)
+
+    def finish(self) -> list[Receipt]:
+        """Wait for all; what each file held, in the order of the paths. Raises the first error."""
+        try:
+            return [receipt for future in self._futures for receipt in future.result()]
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Begin no more files. Those that are being read are not waited for."""
+        for future in self._futures:
+            future.cancel()
+        learnt, self._learnt = self._learnt, []
+        self._receipts.remember(learnt)
+
+    def _read(self, paths: Sequence[str]) -> list[Receipt]:
+        receipts = []
+        with self._lanes.lane(len(paths)):
+            for path in paths:
+                receipt, settled = _read(path)
+                receipts.append(receipt)
+                if settled:
+                    self._learnt.append(receipt)
+        return receipts
+
+
+def _tasks(paths: Sequence[str], sizes: Iterable[int]) -> Iterator[Sequence[str]]:
+    """Paths in their order: one large file, or some small ones."""
+    start = held_bytes = 0
+    for end, size in enumerate(sizes):
+        if end > start and (end - start == TASK_FILES or held_bytes + size > TASK_BYTES):
+            yield paths[start:end]
+            start, held_bytes = end, 0
+        held_bytes += size
+    if start < len(paths):
+        yield paths[start:]
 
 
 def _read(path: str) -> tuple[Receipt, bool]:
     """Hash a file. The flag says whether any later write is sure to show in its modified time."""
-    with files.open_for_reading(path) as file:
-        before = os.fstat(file.fileno())
+    descriptor = files.open_descriptor(path)
+    try:
+        before = os.fstat(descriptor)
         age_ns = time.time_ns() - before.st_mtime_ns
         if 0 <= age_ns <= SETTLE_NS:
             time.sleep((SETTLE_NS - age_ns + 1_000_000) / 1e9)
-            before = os.fstat(file.fileno())
+            before = os.fstat(descriptor)
             age_ns = time.time_ns() - before.st_mtime_ns
         settled = age_ns > (COARSE_NS if before.st_mtime_ns % 1_000_000_000 == 0 else SETTLE_NS)
-        receipt = Receipt.of(path, files.sha256_of(file), before)
-        unchanged = file.tell() == receipt.size and receipt.holds(os.fstat(file.fileno()))
-    if not unchanged or not receipt.holds(_stat(path)):
+        sha256, size = files.hash_rest(descriptor, path)
+    finally:
+        os.close(descriptor)
+    receipt = Receipt(path, size, before.st_mtime_ns, before.st_ino, sha256)
+    # Not less than a look at the open file: it tells as well that the path still leads to it.
+    if size != before.st_size or not receipt.holds(_stat(path)):
         raise ConflictError(f"{path!r} changed while it was read; try again when nothing writes to it")
     return receipt, settled
 
@@ -201,23 +258,7 @@ def _stat(path: str) -> os.stat_result:
     return found
 
 
-def _seal(receipt: Receipt) -> tuple[bytes, bytes]:
-    key = os.fsencode(receipt.path)
-    facts = _FACTS.pack(receipt.size, receipt.mtime_ns, receipt.inode, bytes.fromhex(receipt.sha256))
-    return key, facts + _SEAL.pack(zlib.crc32(facts, zlib.crc32(key)))
-
-
-def _unseal(key: bytes, value: object) -> Receipt | None:
-    if not isinstance(value, bytes) or len(value) != _FACTS.size + _SEAL.size:
-        return None
-    facts, seal = value[: _FACTS.size], value[_FACTS.size :]
-    if _SEAL.unpack(seal)[0] != zlib.crc32(facts, zlib.crc32(key)):
-        return None
-    size, mtime_ns, inode, digest = _FACTS.unpack(facts)
-    return Receipt(os.fsdecode(key), size, mtime_ns, inode, digest.hex())
-
-
-def _batches(keys: Sequence[bytes]) -> Iterator[list[bytes]]:
-    rest = iter(keys)
-    while batch := list(islice(rest, _BATCH)):
-        yield batch
+def _split(path: StrPath) -> tuple[bytes, bytes]:
+    """The folder (empty for the root) and the name."""
+    folder, _, name = os.fsencode(path).rpartition(b"/")
+    return folder, name

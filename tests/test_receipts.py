@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import multiprocessing
 import os
 import sqlite3
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from refart import files, receipts
 from refart.errors import ConflictError, InvalidInputError, NotFoundError, PermissionDeniedError
+from refart.parallel import Lanes, Pace
 from refart.receipts import Receipt, Receipts
 
 
@@ -33,13 +35,13 @@ def memory(tmp_path: Path) -> Iterator[Receipts]:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Paths of the files whose bytes were read, in order."""
     read: list[str] = []
-    original = files.open_for_reading
+    original = files.open_descriptor
 
-    def noted(path: files.StrPath) -> BinaryIO:
+    def noted(path: files.StrPath) -> int:
         read.append(os.fspath(path))
         return original(path)
 
-    monkeypatch.setattr(files, "open_for_reading", noted)
+    monkeypatch.setattr(files, "open_descriptor", noted)
     return read
 
 
@@ -166,66 +168,109 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(
     memory: Receipts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     path = write(tmp_path / "f", b"x" * (3 * files.CHUNK_BYTES))
-    original = files.chunks
+    original = files.read_block
+    count = itertools.count()
 
-    def changing(file: object) -> Iterator[bytes]:
-        for n, chunk in enumerate(original(file)):  # type: ignore[arg-type]
-            yield chunk
-            if n == 1 and change == "append":
+    def changing(*args: Any) -> int:
+        if next(count) == 2:
+            if change == "append":
                 with path.open("ab") as more:
                     more.write(b"more")
-            elif n == 1 and change == "overwrite":
+            elif change == "overwrite":
                 with path.open("r+b") as same:
                     same.write(b"other")
-            elif n == 1 and change == "replace":
+            elif change == "replace":
                 (tmp_path / "new").write_bytes(path.read_bytes())
                 (tmp_path / "new").replace(path)
-            elif n == 1:
+            else:
                 path.unlink()
+        return original(*args)
 
-    monkeypatch.setattr(files, "chunks", changing)
+    monkeypatch.setattr(files, "read_block", changing)
     with pytest.raises((ConflictError, NotFoundError), match=r"'.*f' (changed|does not exist)"):
         memory.hash_file(path)
     assert memory.lookup([str(path)]) == {}
 
 
-def test_many_files_are_looked_up_at_once_and_read_in_parallel(
+def test_many_files_are_read_in_parallel_and_remembered(
     memory: Receipts, tmp_path: Path, reads: list[str]
 ) -> None:
     paths = [str(write(tmp_path / f"{n}", b"%d" % n)) for n in range(1_000)]
-    expected = [(content_id(b"%d" % n), len(str(n))) for n in range(1_000)]
     with ThreadPoolExecutor(4) as pool:
-        assert memory.hash_files(paths[:400], pool) == expected[:400]
-        assert memory.hash_files(paths, pool) == expected
-        write(Path(paths[7]), b"!")
-        expected[7] = (content_id(b"!"), 1)
-        assert memory.hash_files(paths, pool) == expected
-    assert sorted(reads) == sorted([*paths, paths[7]])
+        found = memory.begin_reading(paths, [3] * 1_000, pool, lanes()).finish()
+    assert [(r.path, r.size, r.sha256) for r in found] == [
+        (path, len(data), hashlib.sha256(data).hexdigest())
+        for path, data in ((path, Path(path).read_bytes()) for path in paths)
+    ]
+    assert memory.lookup(paths) == {receipt.path: receipt for receipt in found}
+    assert sorted(reads) == sorted(paths)
+
+
+def test_no_more_threads_read_than_there_are_lanes(
+    memory: Receipts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(write(tmp_path / f"{n}", b"%d" % n)) for n in range(200)]
+    busy: set[int] = set()
+    most = [0]
+    original = receipts._read
+
+    def counted(path: str) -> tuple[Receipt, bool]:
+        busy.add(threading.get_ident())
+        most[0] = max(most[0], len(busy))
+        try:
+            return original(path)
+        finally:
+            busy.discard(threading.get_ident())
+
+    monkeypatch.setattr(receipts, "_read", counted)
+    with ThreadPoolExecutor(8) as pool:
+        memory.begin_reading(paths, [receipts.TASK_BYTES] * 200, pool, lanes(2)).finish()
+    assert most[0] <= 2
 
 
 def test_what_was_read_before_an_error_is_remembered(memory: Receipts, tmp_path: Path) -> None:
     paths = [str(write(tmp_path / f"{n}", b"%d" % n)) for n in range(10)]
+    original = receipts._read
 
     def failing(path: str) -> tuple[Receipt, bool]:
         if path == paths[8]:
             raise ConflictError("changed")
         return original(path)
 
-    original = receipts._read
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
         patch.setattr(receipts, "_read", failing)
         with pytest.raises(ConflictError):
-            memory.hash_files(paths, pool, window=2)
-    assert set(paths[:7]) <= memory.lookup(paths).keys()
-    assert paths[8] not in memory.lookup(paths)
+            memory.begin_reading(paths, [1] * 10, pool, lanes()).finish()
+    assert memory.lookup(paths).keys() == set(paths[:8])
+
+
+def lanes(count: int = 4) -> Lanes:
+    return Lanes(Pace(count, count))
+
+
+@given(st.lists(st.integers(0, 3 * receipts.TASK_BYTES), max_size=200))
+def test_small_files_share_a_task(sizes: list[int]) -> None:
+    """In their order, none of them twice; a large one is alone."""
+    paths = [f"/{n}" for n in range(len(sizes))]
+    tasks = list(receipts._tasks(paths, sizes))
+    assert [path for task in tasks for path in task] == paths
+    for task in tasks:
+        held = [sizes[int(path[1:])] for path in task]
+        assert 1 <= len(task) <= receipts.TASK_FILES
+        assert len(task) == 1 or sum(held) <= receipts.TASK_BYTES
 
 
 def test_forgetting(memory: Receipts, tmp_path: Path) -> None:
     names = ["a/x", "a/b/y", "a-b/z", "a0/z", "a"]
     memory.remember(Receipt(f"/data/{name}", 1, 2, 3, "0" * 64) for name in names)
-    memory.forget(["/data/a-b/z", "/data/none"])
     memory.forget_below("/data/a")
-    assert memory.lookup([f"/data/{name}" for name in names]).keys() == {"/data/a0/z", "/data/a"}
+    assert memory.lookup([f"/data/{name}" for name in names]).keys() == {
+        "/data/a-b/z",
+        "/data/a0/z",
+        "/data/a",
+    }
+    memory.forget_below("/")
+    assert memory.lookup([f"/data/{name}" for name in names]) == {}
 
 
 def test_what_is_no_file_is_refused(memory: Receipts, tmp_path: Path) -> None:
@@ -240,10 +285,10 @@ def test_an_unreadable_file_is_named(
 ) -> None:
     path = write(tmp_path / "secret", b"x")
 
-    def denied(self: Path, *args: object, **options: object) -> None:
+    def denied(path: object, *args: object, **options: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", denied)
+    monkeypatch.setattr(files.os, "open", denied)
     with pytest.raises(PermissionDeniedError, match=r"secret.*permission denied"):
         memory.hash_file(path)
 
@@ -272,17 +317,6 @@ def test_receipts_come_back_as_they_were(
     expected = {row.path: row for row in wanted}
     assert memory.lookup([*expected, "/not/there"]) == expected
     memory.close()
-
-
-@given(st.data())
-def test_a_flipped_bit_in_a_row_makes_no_receipt(data: st.DataObject) -> None:
-    """SQLite does not notice it; the row's own seal does."""
-    key, facts = receipts._seal(data.draw(rows))
-    assert receipts._unseal(key, facts) is not None
-    value = bytearray(key + facts)
-    at = data.draw(st.integers(0, len(value) * 8 - 1))
-    value[at // 8] ^= 1 << at % 8
-    assert receipts._unseal(bytes(value[: len(key)]), bytes(value[len(key) :])) is None
 
 
 class TestOnlyAMemory:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from refart import checksums, files, names
 from refart.config import default_threads
@@ -22,16 +25,19 @@ from refart.errors import (
     ReferenceChangedError,
     ReferenceMissingError,
 )
-from refart.parallel import thread_pool
-from refart.receipts import Receipts
+from refart.parallel import Lanes, Pace, available_cores, thread_pool
+from refart.receipts import Reading, Receipts
+from refart.sources import local_pages
 from refart.sources.base import Fetched, Identify, Keep, Opened, Scan
-from refart.sources.local_walk import Found, problem_of, stat_path, walk
+from refart.sources.local_pages import FILE_PREFIX, grouped
+from refart.sources.local_walk import Found, alone, problem_of, stat_path, walk
 
 PAGE_FILES: Final = 8_192
-PAGE_BYTES: Final = 4 << 30
-"""4 GiB: an interrupted scan keeps the receipts of its finished pages. Only where files are read."""
+PAGE_BYTES: Final = 1 << 30
+"""1 GiB: a killed process keeps the receipts of its finished pages. Only where files are read."""
 
-_PREFIX: Final = "file://"
+PAGES_AHEAD: Final = 8
+"""Pages whose files are being read."""
 
 
 class LocalSource:
@@ -79,18 +85,17 @@ class LocalSource:
             raise InvalidInputError(problem)
 
         def pages() -> Iterator[Page]:
-            with thread_pool(self._threads) as pool:
+            with thread_pool(self._threads) as walkers, thread_pool(self._threads) as readers:
                 listed = (
-                    walk(root, pool, width=self._threads, follow_symlinks=follow_symlinks)
+                    walk(root, walkers, width=self._threads, follow_symlinks=follow_symlinks)
                     if is_folder
-                    else (file for file in [Found.of(os.path.basename(root), root, found)])
+                    else alone(root, found)
                 )
-                with closing(listed):
-                    for group in _groups(listed, PAGE_BYTES if identify == "best" else None):
+                with closing(listed), closing(self._pages(listed, identify, keep, readers)) as identified:
+                    for page, count in identified:
                         if on_page is not None:
-                            on_page(len(group))
-                        page = _page(group, identify, keep)
-                        yield self._hashed(page, pool) if identify == "best" else page
+                            on_page(count)
+                        yield page
 
         return Scan(is_object=not is_folder, pages=pages())
 
@@ -103,7 +108,7 @@ class LocalSource:
             content_id, size = self._receipts.hash_file(path)
         except NotFoundError:
             return None
-        return Entry(names.path_from_key(os.path.basename(path)), size, content_id, _PREFIX + path)
+        return Entry(names.path_from_key(os.path.basename(path)), size, content_id, FILE_PREFIX + path)
 
     @contextmanager
     def fetch(self, entry: Entry) -> Iterator[Fetched]:
@@ -169,14 +174,73 @@ class LocalSource:
             raise
         return file
 
-    def _hashed(self, page: Page, pool: Executor) -> Page:
-        """The page with the SHA-256 of each file, and the size of what was hashed."""
-        paths = [uri[len(_PREFIX) :] for uri in page.column("uri").to_pylist()]
-        identified = self._receipts.hash_files(paths, pool, window=4 * self._threads)
-        path, _, _, uri, pin = page.columns
-        size = pa.array([size for _, size in identified], pa.int64())
-        content_id = pa.array([content_id for content_id, _ in identified], pa.string())
-        return pa.RecordBatch.from_arrays([path, size, content_id, uri, pin], schema=SCHEMA)
+    def _pages(
+        self, listed: Iterable[Found], identify: Identify, keep: Keep | None, pool: Executor
+    ) -> Generator[tuple[Page, int], None, None]:
+        """Pages, and how many files were looked at for each. Threads read on while pages are taken, so that no core
+        waits for the last file of a page."""
+        begun: deque[_Begun] = deque()
+        lanes = Lanes(Pace(available_cores(), self._threads))
+        try:
+            for group in grouped(listed, PAGE_FILES, PAGE_BYTES if identify == "best" else None):
+                begun.append(self._begin(group, identify, keep, pool, lanes))
+                while begun and (begun[0].is_read or len(begun) > PAGES_AHEAD):
+                    yield begun.popleft().finish()
+            while begun:
+                yield begun.popleft().finish()
+        finally:
+            for page in begun:
+                page.stop()
+
+    def _begin(
+        self, group: Sequence[Found], identify: Identify, keep: Keep | None, pool: Executor, lanes: Lanes
+    ) -> _Begun:
+        found = [some.files for some in group]
+        count = sum(len(some.names) for some in found)
+        if identify != "best":
+            ids = local_pages.stat_ids(group) if identify == "stat" else local_pages.no_ids(count)
+            return _Begun(local_pages.page_of(group, ids, keep), count)
+        page = local_pages.page_of(group, local_pages.digest_ids(self._receipts.recall(found)), keep)
+        unread = pc.equal(page.column("content_id"), checksums.NONE)
+        if not pc.any(unread, min_count=0).as_py():
+            return _Begun(page, count)
+        rows = page.filter(unread)
+        paths = [uri[len(FILE_PREFIX) :] for uri in rows.column("uri").to_pylist()]
+        return _Begun(
+            page,
+            count,
+            unread,
+            self._receipts.begin_reading(paths, rows.column("size").to_pylist(), pool, lanes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A page of files of which some are being read."""
+
+    page: Page
+    count: int
+    unread: Any = None
+    reading: Reading | None = None
+
+    @property
+    def is_read(self) -> bool:
+        return self.reading is None or self.reading.is_done
+
+    def finish(self) -> tuple[Page, int]:
+        """The page with the SHA-256 and the size of what was read."""
+        if self.reading is None:
+            return self.page, self.count
+        receipts = self.reading.finish()
+        path, size, content_id, uri, pin = self.page.columns
+        size = pc.replace_with_mask(size, self.unread, pa.array([r.size for r in receipts], pa.int64()))
+        ids = pa.array([f"sha256:{r.sha256}" for r in receipts], pa.string())
+        content_id = pc.replace_with_mask(content_id, self.unread, ids)
+        return pa.RecordBatch.from_arrays([path, size, content_id, uri, pin], schema=SCHEMA), self.count
+
+    def stop(self) -> None:
+        if self.reading is not None:
+            self.reading.stop()
 
 
 class _SteadyFile(io.RawIOBase):
@@ -215,53 +279,6 @@ class _SteadyFile(io.RawIOBase):
             super().close()
 
 
-def _page(group: Sequence[Found], identify: Identify, keep: Keep | None) -> Page:
-    """A page of those files that are wanted; nobody has read them yet.
-
-    Raises `InvalidInputError` for a wanted one that cannot be an entry. Until then it has no URI.
-    """
-    with_stat = identify == "stat"
-    paths = [_shown(found.key) for found in group]
-    columns = {
-        "path": paths,
-        "size": [found.size for found in group],
-        "content_id": [_stat_id(found.mtime_ns) if with_stat else checksums.NONE for found in group],
-        "uri": [_PREFIX + found.path if found.problem is None else None for found in group],
-        "pin": [None] * len(group),
-    }
-    page = pa.RecordBatch.from_pydict(columns, schema=SCHEMA)
-    page = page if keep is None else keep(page)
-    if page.column("uri").null_count:
-        wanted = page.filter(page.column("uri").is_null()).column("path")[0].as_py()
-        raise InvalidInputError(
-            next(
-                f"{found.problem}; exclude= leaves it out"
-                for path, found in zip(paths, group, strict=True)
-                if found.problem is not None and path == wanted
-            )
-        )
-    return page
-
-
-def _shown(key: str) -> str:
-    """The path of a file, as patterns see it where its name is not UTF-8."""
-    return names.path_from_key(os.fsencode(key).decode(errors="replace"))
-
-
-def _groups(listed: Iterator[Found], size_bytes: int | None) -> Iterator[list[Found]]:
-    """Files by the page: `PAGE_FILES`, or fewer where they hold `size_bytes`."""
-    group: list[Found] = []
-    held_bytes = 0
-    for found in listed:
-        group.append(found)
-        held_bytes += found.size
-        if len(group) >= PAGE_FILES or (size_bytes is not None and held_bytes >= size_bytes):
-            yield group
-            group, held_bytes = [], 0
-    if group:
-        yield group
-
-
 def _path_of(uri: str) -> str:
     """The absolute path that a URI or a plain path names."""
     names.check_uri(uri)
@@ -270,7 +287,7 @@ def _path_of(uri: str) -> str:
         path = os.path.expanduser(uri)
         path = os.path.realpath(path) if ".." in path.split("/") else os.path.abspath(path)
         return names.check_uri(path)  # the current folder may have a name that is not UTF-8
-    path = uri[len(_PREFIX) :]
+    path = uri[len(FILE_PREFIX) :]
     if not path.startswith("/"):
         raise InvalidInputError(f"{uri!r} names no absolute path: write file:///folder/file, or a plain path")
     return path.rstrip("/") or "/"

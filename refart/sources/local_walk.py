@@ -6,66 +6,94 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from itertools import islice
+from contextlib import contextmanager
+from functools import partial
+from itertools import compress, islice
+from operator import attrgetter
 from queue import SimpleQueue
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from refart import files
-from refart.errors import InvalidInputError, NotFoundError
+from refart.errors import InvalidInputError, NotFoundError, RefartError
+from refart.receiptblocks import Files
 
 STEP_ITEMS: Final = 256
-"""Names that one thread reads or looks up at a time; a walk holds the results of no more than a few such steps."""
+"""Items that one thread looks up before it sees how long that took."""
+
+STEP_S: Final = 0.01
+"""How long a thread goes on with one folder. What is left is for whichever thread is free."""
+
+JUDGED_S: Final = 0.02
+"""Work after which it is seen whether more threads would help, or fewer."""
+
+FEW_ITEMS: Final = 4096
+"""A folder with fewer is held as entries, which are large; of others, only the names are."""
+
+MOST_ITEMS: Final = 131_072
+"""Names of one folder that are in memory; a folder with more is taken in parts."""
+
+LONG_PATH: Final = 200
+"""Characters of a folder's path above which names are looked up by their whole path: what is too long for the system to
+be opened by must not become an entry."""
+
+_Item: TypeAlias = os.DirEntry[str] | str
 
 
 class Found(NamedTuple):
-    """What lay at one path when it was looked up."""
+    """Some of what lay in one folder when it was looked up: at least one file."""
 
     key: str
-    """Path below the scanned folder."""
-    path: str
-    size: int
-    mtime_ns: int
-    problem: str | None
-    """Why this cannot be an entry (a device, a name that is not UTF-8), as a sentence that names the file."""
+    """Path of the folder below the scanned one: empty, or with a slash at the end."""
+    files: Files
+    problems: Mapping[int, str]
+    """Why files, by their number, cannot be entries (a device, a name that is not UTF-8): sentences that name them."""
 
-    @classmethod
-    def of(cls, key: str, path: str, details: os.stat_result) -> Found:
-        return cls(key, path, details.st_size, details.st_mtime_ns, problem_of(path, details))
+    def part(self, start: int, end: int) -> Found:
+        problems = {i - start: problem for i, problem in self.problems.items() if start <= i < end}
+        return Found(self.key, self.files.part(start, end), problems)
+
+
+def alone(path: str, details: os.stat_result) -> Generator[Found, None, None]:
+    """One file, as if it lay alone in its folder."""
+    folder, name = os.path.split(path)
+    columns = ([name], [details.st_size], [details.st_mtime_ns], [details.st_ino])
+    yield Found("", Files(folder.rstrip("/") + "/", *columns), {})
 
 
 class _Folder(NamedTuple):
     key: str
-    """Ends in a slash; empty for the scanned folder."""
     path: str
+    """Both end in a slash, but for the key of the scanned folder, which is empty."""
     identity: tuple[int, int]
     parent: _Folder | None
 
 
 class _Step(NamedTuple):
-    """A piece of work: begin a folder, go on reading its names, or look up names that were read."""
+    """A piece of work: begin a folder, go on listing it, or look up items that were listed."""
 
     folder: _Folder
     listing: os._ScandirIterator[str] | None = None
-    items: Sequence[os.DirEntry[str]] | None = None
+    items: Sequence[_Item] | None = None
 
 
 class _Answer(NamedTuple):
-    found: Sequence[Found]
+    found: Found | None
     folders: Sequence[_Folder]
     begun: Sequence[_Step]
     """What is left to do of the folder, to be taken from the end."""
-    waited: bool
-    """The file system kept the thread waiting, so that more threads would help."""
+    wall_s: float
+    processor_s: float
+    """Both 0 where only names were read: they come fast, even where what they name does not."""
 
 
 def walk(root: str, pool: Executor, *, width: int, follow_symlinks: bool) -> Generator[Found, None, None]:
-    """Every file below a folder, in no particular order.
+    """Every file below a folder. Each `Found` is in the order of its names; they come in no particular order.
 
     The calling thread does the work as long as that costs nothing but processor time, as on a local disk whose
-    folders are in memory. Each step that waits for the file system lets one more thread of `pool` work at the same
-    time, up to `width`; each that does not, one less. Memory holds a bounded number of files, and those folders
+    folders are in memory. Steps that wait for the file system let one more thread of `pool` work at the same time, up
+    to `width`; those that do not, one less. Memory holds a bounded number of files, and those folders
     that were found and not yet read.
 
     With `follow_symlinks` a link counts as what it leads to; without, links are left out. `root` itself may be one.
@@ -79,6 +107,7 @@ def walk(root: str, pool: Executor, *, width: int, follow_symlinks: bool) -> Gen
     running: dict[Future[_Answer], _Step] = {}
     done: SimpleQueue[Future[_Answer]] = SimpleQueue()
     at_once = 1
+    wall_s = processor_s = 0.0
     try:
         while begun or folders or running:
             if at_once == 1 and not running:
@@ -92,11 +121,16 @@ def walk(root: str, pool: Executor, *, width: int, follow_symlinks: bool) -> Gen
                 future = done.get()
                 del running[future]
                 answer = future.result()
-            if not answer.begun:  # names alone come fast, even where what they name does not
-                at_once = min(at_once + 1, width) if answer.waited else max(at_once - 1, 1)
-            folders += answer.folders
+            wall_s, processor_s = wall_s + answer.wall_s, processor_s + answer.processor_s
+            if wall_s >= JUDGED_S:
+                at_once = (
+                    min(at_once + 1, width) if _waited(wall_s, processor_s, at_once) else max(at_once - 1, 1)
+                )
+                wall_s = processor_s = 0.0
+            folders += reversed(answer.folders)  # taken from the end: pages are easier to sort
             begun += answer.begun
-            yield from answer.found
+            if answer.found is not None:
+                yield answer.found
     finally:
         _close(begun, running)
 
@@ -122,11 +156,17 @@ def problem_of(path: str, details: os.stat_result) -> str | None:
             stat.S_IFBLK: "a device",
         }.get(stat.S_IFMT(details.st_mode), "no regular file")
         return f"{path!r} is {kind}: only files hold bytes that can be versioned"
+    if not _is_utf8(path):
+        return f"the name of {os.fsencode(path)!r} is not UTF-8, so no manifest can hold it: rename it"
+    return None
+
+
+def _is_utf8(path: str) -> bool:
     try:
         path.encode()
     except UnicodeEncodeError:
-        return f"the name of {os.fsencode(path)!r} is not UTF-8, so no manifest can hold it: rename it"
-    return None
+        return False
+    return True
 
 
 def _next(begun: list[_Step], folders: list[_Folder]) -> _Step:
@@ -135,7 +175,7 @@ def _next(begun: list[_Step], folders: list[_Folder]) -> _Step:
 
 
 def _close(begun: list[_Step], running: dict[Future[_Answer], _Step]) -> None:
-    """Close the folders that are still open, after the steps under way."""
+    """Close the listings that are still open, after the steps under way."""
     for future, step in running.items():
         if future.cancel():
             begun.append(step)
@@ -146,85 +186,184 @@ def _close(begun: list[_Step], running: dict[Future[_Answer], _Step]) -> None:
             step.listing.close()
 
 
+def _waited(wall_s: float, processor_s: float, at_once: int) -> bool:
+    """Whether steps that took so long waited for the file system, so that more threads would help."""
+    # Threads wait for each other, for the caller and for other programs as well.
+    return wall_s > 2 * (at_once + 1) * processor_s
+
+
 def _take(step: _Step, follow_symlinks: bool, at_once: int) -> _Answer:
     """Do one step, as one of `at_once` threads."""
-    wall, processor = time.perf_counter(), time.thread_time()
-    found, folders, begun = _do(step, follow_symlinks)
-    wall, processor = time.perf_counter() - wall, time.thread_time() - processor
-    # Threads wait for each other and for the caller as well: about as long as each of them works.
-    return _Answer(found, folders, begun, waited=wall > (at_once + 1) * processor)
+    wall_s, processor_s = time.perf_counter(), time.thread_time()
+    found, folders, begun = _do(step, follow_symlinks, at_once)
+    if begun and not folders and found is None:
+        return _Answer(found, folders, begun, 0.0, 0.0)
+    return _Answer(found, folders, begun, time.perf_counter() - wall_s, time.thread_time() - processor_s)
 
 
-def _do(step: _Step, follow_symlinks: bool) -> tuple[list[Found], list[_Folder], list[_Step]]:
-    """The files and folders that a step finds, and the steps that it leaves."""
+def _do(
+    step: _Step, follow_symlinks: bool, at_once: int
+) -> tuple[Found | None, Sequence[_Folder], Sequence[_Step]]:
+    """What a step finds, and the steps that it leaves."""
     folder, listing, items = step
-    if items is None:
-        listing, items = _names(folder, listing)
-        if listing is not None:  # other threads go on with the folder while one looks these names up
-            return [], [], [_Step(folder, listing), _Step(folder, items=items)]
-    found: list[Found] = []
-    folders: list[_Folder] = []
-    for item in items:
-        details = _look_up(item, follow_symlinks)
-        path = folder.path + item.name
-        if stat.S_ISDIR(details.st_mode):
-            folders.append(_below(folder, item, details))
-        elif not stat.S_ISLNK(details.st_mode):
-            found.append(Found.of(folder.key + item.name, path, details))
-    return found, folders, []
+    if listing is not None:
+        names, listing = _rest(folder, listing)
+        return None, (), _steps(folder, listing, names, at_once)
+    until_s = time.perf_counter() + STEP_S
+    with _opened(folder) as descriptor:
+        if items is None:
+            items, listing = _listed(folder, descriptor)
+        if at_once > 1 and len(items) > STEP_ITEMS:
+            return None, (), _steps(folder, listing, _names(items), at_once)
+        details: list[os.stat_result] = []
+        while len(details) < len(items) and (not details or time.perf_counter() < until_s):
+            some = items[len(details) : len(details) + STEP_ITEMS]
+            details += _look_up(folder, descriptor, some, follow_symlinks)
+    found, folders = _sorted_out(folder, _names(items[: len(details)]), details)
+    return found, folders, _steps(folder, listing, _names(items[len(details) :]), at_once)
 
 
-def _names(
-    folder: _Folder, listing: os._ScandirIterator[str] | None
-) -> tuple[os._ScandirIterator[str] | None, list[os.DirEntry[str]]]:
-    """The next names of a folder, and its listing where that may have more."""
+def _steps(
+    folder: _Folder, listing: os._ScandirIterator[str] | None, names: Sequence[str], at_once: int
+) -> list[_Step]:
+    """What is left to do of a folder, for as many threads as work: the names at hand come first."""
+    size = STEP_ITEMS if at_once > 1 else max(1, len(names))
+    steps = [_Step(folder, items=names[start : start + size]) for start in range(0, len(names), size)]
+    return steps if listing is None else [_Step(folder, listing), *steps]
+
+
+def _names(items: Sequence[_Item]) -> list[str]:
+    if items and isinstance(items[0], str):
+        return cast("list[str]", items)
+    return [entry.name for entry in cast("Sequence[os.DirEntry[str]]", items)]
+
+
+@contextmanager
+def _opened(folder: _Folder) -> Iterator[int]:
+    """A descriptor of a folder: from there, the system finds a name faster than by its whole path."""
     try:
-        listing = os.scandir(folder.path) if listing is None else listing
-        try:
-            items = list(islice(listing, STEP_ITEMS))
-        except BaseException:
-            listing.close()
-            raise
+        descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise files.reading_error(error, folder.path) from error
-    if len(items) == STEP_ITEMS:
-        return listing, items
-    listing.close()
-    return None, items
-
-
-def _look_up(item: os.DirEntry[str], follow_symlinks: bool) -> os.stat_result:
     try:
-        return item.stat(follow_symlinks=follow_symlinks)
-    except FileNotFoundError as error:
-        if item.is_symlink():
-            raise _broken_link(item.path) from error
-        raise NotFoundError(
-            f"{item.path!r} vanished while its folder was read; try again when nothing is removed there"
-        ) from error
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _listed(folder: _Folder, descriptor: int) -> tuple[Sequence[_Item], os._ScandirIterator[str] | None]:
+    """What a folder holds, by name, and its listing where that may have more.
+
+    A small folder as entries: they are looked up faster, but large, and of no use once the descriptor is closed.
+    """
+    try:
+        listing = os.scandir(descriptor)
     except OSError as error:
-        raise files.reading_error(error, item.path) from error
+        raise files.reading_error(error, folder.path) from error
+    with _closing_on_error(folder, listing):
+        entries = list(islice(listing, FEW_ITEMS))
+    if len(entries) < FEW_ITEMS:
+        listing.close()
+        return sorted(entries, key=attrgetter("name")), None
+    names, rest = _rest(folder, listing)
+    return sorted([*_names(entries), *names]), rest
+
+
+def _rest(
+    folder: _Folder, listing: os._ScandirIterator[str]
+) -> tuple[list[str], os._ScandirIterator[str] | None]:
+    """The next names of a folder in their order, and its listing where that may have more."""
+    with _closing_on_error(folder, listing):
+        names = sorted(entry.name for entry in islice(listing, MOST_ITEMS))
+    if len(names) == MOST_ITEMS:
+        return names, listing
+    listing.close()
+    return names, None
+
+
+@contextmanager
+def _closing_on_error(folder: _Folder, listing: os._ScandirIterator[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        listing.close()
+        raise files.reading_error(error, folder.path) from error
+
+
+def _look_up(
+    folder: _Folder, descriptor: int, items: Sequence[_Item], follow_symlinks: bool
+) -> list[os.stat_result]:
+    """What lies at each item."""
+    look: Callable[[Any], os.stat_result] = partial(os.DirEntry.stat, follow_symlinks=follow_symlinks)
+    if len(folder.path) > LONG_PATH:
+        items = [folder.path + name for name in _names(items)]
+    if isinstance(items[0], str):
+        look = partial(os.stat, dir_fd=descriptor, follow_symlinks=follow_symlinks)
+    try:
+        return list(map(look, items))
+    except OSError as error:
+        raise _looking_error(error, os.path.join(folder.path, error.filename)) from error
+
+
+def _looking_error(error: OSError, path: str) -> RefartError:
+    if isinstance(error, FileNotFoundError):
+        if os.path.islink(path):
+            return _broken_link(path)
+        return NotFoundError(
+            f"{path!r} vanished while its folder was read; try again when nothing is removed there"
+        )
+    return files.reading_error(error, path)
 
 
 def _broken_link(path: str) -> NotFoundError:
     return NotFoundError(f"{path!r} is a symbolic link to {os.readlink(path)!r}, which does not exist")
 
 
-def _below(parent: _Folder, item: os.DirEntry[str], details: os.stat_result) -> _Folder:
-    """A folder in a folder. Only a link can lead back up: without one, inode numbers are not even looked at,
-    since some network file systems give the same one twice."""
-    path = parent.path + item.name
+def _sorted_out(
+    folder: _Folder, names: list[str], details: Sequence[os.stat_result]
+) -> tuple[Found | None, list[_Folder]]:
+    """The files among what was looked up, and the folders. Links are left out: one that is followed is none."""
+    modes = [found.st_mode for found in details]
+    kinds = {stat.S_IFMT(mode) for mode in set(modes)}
+    folders: list[_Folder] = []
+    if not kinds.isdisjoint((stat.S_IFDIR, stat.S_IFLNK)):
+        folders = [
+            _below(folder, *item)
+            for item in zip(names, details, strict=True)
+            if stat.S_ISDIR(item[1].st_mode)
+        ]
+        kept = [not (stat.S_ISDIR(mode) or stat.S_ISLNK(mode)) for mode in modes]
+        names, details = list(compress(names, kept)), list(compress(details, kept))
+    if not names:
+        return None, folders
+    problems: dict[int, str] = {}
+    if kinds - {stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK} or not _is_utf8(folder.path + "/".join(names)):
+        told = (problem_of(folder.path + name, found) for name, found in zip(names, details, strict=True))
+        problems = {i: problem for i, problem in enumerate(told) if problem is not None}
+    group = Files(
+        folder.path,
+        names,
+        [found.st_size for found in details],
+        [found.st_mtime_ns for found in details],
+        [found.st_ino for found in details],
+    )
+    return Found(folder.key, group, problems), folders
+
+
+def _below(parent: _Folder, name: str, details: os.stat_result) -> _Folder:
+    """A folder in a folder. Only a link can lead back up: inode numbers alone do not tell, since some network file
+    systems give the same one twice."""
+    path = parent.path + name
     identity = _identity(details)
-    if item.is_symlink():
-        above: _Folder | None = parent
-        while above is not None:
-            if above.identity == identity:
-                raise InvalidInputError(
-                    f"{path!r} is a symbolic link back to a folder it lies in; remove the link, or leave links"
-                    " out with follow_symlinks=False"
-                )
-            above = above.parent
-    return _Folder(f"{parent.key}{item.name}/", path + "/", identity, parent)
+    above: _Folder | None = parent
+    while above is not None:
+        if above.identity == identity and os.path.islink(path):
+            raise InvalidInputError(
+                f"{path!r} is a symbolic link back to a folder it lies in; remove the link, or leave links"
+                " out with follow_symlinks=False"
+            )
+        above = above.parent
+    return _Folder(f"{parent.key}{name}/", path + "/", identity, parent)
 
 
 def _identity(details: os.stat_result) -> tuple[int, int]:

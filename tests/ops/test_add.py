@@ -48,9 +48,9 @@ def folder(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of files whose bytes were read, in order."""
     read: list[str] = []
-    original = files.open_for_reading
+    original = files.open_descriptor
     monkeypatch.setattr(
-        files, "open_for_reading", lambda path: (read.append(Path(path).name), original(path))[1]
+        files, "open_descriptor", lambda path: (read.append(Path(path).name), original(path))[1]
     )
     return read
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from refart import checksums, files, names
 from refart.config import default_threads
-from refart.entries import PAGE_ROWS, Entry
+from refart.entries import PAGE_ROWS, Entry, Page
 from refart.errors import (
     ConflictError,
     InvalidInputError,
@@ -238,14 +238,14 @@ class TestWhatIsNoFile:
         self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         place.put("d/secret/x", b"x")
-        original = os.scandir
+        original = os.open
 
-        def denied(path: str) -> Any:
-            if path.rstrip("/").endswith("secret"):
+        def denied(path: str, *args: Any, **options: Any) -> int:
+            if str(path).rstrip("/").endswith("secret"):
                 raise PermissionError(13, "Permission denied", path)
-            return original(path)
+            return original(path, *args, **options)
 
-        monkeypatch.setattr(os, "scandir", denied)
+        monkeypatch.setattr(os, "open", denied)
         with pytest.raises(PermissionDeniedError, match=r"d/secret.*permission denied"):
             listed(source, f"{place.uri}/d")
 
@@ -255,10 +255,11 @@ class TestWhatIsNoFile:
         place.put("d/secret", b"x")
         entry = Entry("secret", 1, sha256(b"x"), f"{place.uri}/d/secret")
 
-        def denied(self: Path, *args: object, **options: object) -> None:
-            raise PermissionError(13, "Permission denied")
+        def denied(path: Any, *args: object, **options: object) -> Any:
+            raise files.reading_error(PermissionError(13, "Permission denied"), path)
 
-        monkeypatch.setattr(Path, "open", denied)
+        monkeypatch.setattr(files, "open_descriptor", denied)
+        monkeypatch.setattr(files, "open_for_reading", denied)
         uses: list[Callable[[], object]] = [
             lambda: listed(source, f"{place.uri}/d"),
             lambda: source.stat(entry.uri or ""),
@@ -274,14 +275,10 @@ class TestWhatIsNoFile:
     ) -> None:
         place.put("d/bad", b"x")
 
-        class Failing:
-            name = "bad"
+        def failing(descriptor: int, buffers: object) -> int:
+            raise OSError(5, "Input/output error")
 
-            def read(self, count: int) -> bytes:
-                raise OSError(5, "Input/output error")
-
-        original = files.chunks
-        monkeypatch.setattr(files, "chunks", lambda file: original(Failing()))  # type: ignore[arg-type]
+        monkeypatch.setattr(os, "readv", failing)
         with pytest.raises(SourceError, match="Input/output error") as error:
             listed(source, f"{place.uri}/d")
         assert error.value.transient
@@ -304,20 +301,25 @@ class TestWhatIsNoFile:
         self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         place.put("d/a", b"x")
-        original = local_walk._names
+        original = local_walk._listed
 
-        def names_then_gone(*args: Any) -> Any:
+        def listed_then_gone(*args: Any) -> Any:
             answer = original(*args)
             place.delete("d/a")
             return answer
 
-        monkeypatch.setattr(local_walk, "_names", names_then_gone)
+        monkeypatch.setattr(local_walk, "_listed", listed_then_gone)
         with pytest.raises(NotFoundError, match=r"d/a' vanished while its folder was read"):
             listed(source, f"{place.uri}/d")
 
     def test_a_file_that_vanishes_before_it_is_hashed(self, source: LocalSource, place: Folder) -> None:
         place.put("d/a", b"x")
-        pages = source.scan(f"{place.uri}/d", on_page=lambda _: place.delete("d/a")).pages
+
+        def deleting(page: Page) -> Page:
+            place.delete("d/a")
+            return page
+
+        pages = source.scan(f"{place.uri}/d", keep=deleting).pages
         with pytest.raises(NotFoundError, match=r"d/a' does not exist"):
             next(pages)
 
@@ -366,26 +368,30 @@ class TestWalk:
 
     @pytest.fixture(params=["fast", "slow"], autouse=True)
     def speed(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-        original = local_walk._take
+        monkeypatch.setattr(local_walk, "JUDGED_S", 0.0)
+        monkeypatch.setattr(local_walk, "_waited", lambda *_: request.param == "slow")
 
-        def judged(*args: Any) -> Any:
-            return original(*args)._replace(waited=request.param == "slow")
+    @pytest.fixture
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Folders are large already with a few files, and taken in parts with a few more."""
+        monkeypatch.setattr(local_walk, "STEP_ITEMS", 2)
+        monkeypatch.setattr(local_walk, "STEP_S", 0.0)
+        monkeypatch.setattr(local_walk, "FEW_ITEMS", 6)
+        monkeypatch.setattr(local_walk, "MOST_ITEMS", 10)
 
-        monkeypatch.setattr(local_walk, "_take", judged)
-
-    def test_every_file_is_found_once(self, place: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(local_walk, "STEP_ITEMS", 8)
+    @pytest.mark.usefixtures("small")
+    def test_every_file_is_found_once(self, place: Folder) -> None:
         expected = {f"{n % 3}/{n % 7}/{n % 2}/{n}" for n in range(700)} | {f"{n}.txt" for n in range(24)}
         for key in expected:
             place.put(key, b"")
         found = list(listed(LocalSource(), place.uri, identify="none"))
         assert sorted(found) == sorted(expected)
 
+    @pytest.mark.usefixtures("small")
     def test_a_walk_left_early_closes_its_folders(
         self, place: Folder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Unclosed ones would warn, and warnings are errors here."""
-        monkeypatch.setattr(local_walk, "STEP_ITEMS", 4)
         monkeypatch.setattr(local, "PAGE_FILES", 10)
         for n in range(400):
             place.put(f"{n % 5}/{n}", b"")
@@ -395,24 +401,38 @@ class TestWalk:
         pages.close()  # type: ignore[attr-defined]
         assert len(os.listdir("/proc/self/fd")) <= before
 
+    @pytest.mark.usefixtures("small")
     def test_few_folders_are_open_at_a_time(self, place: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
         """However deep the tree is and however many files each of its folders holds."""
-        monkeypatch.setattr(local_walk, "STEP_ITEMS", 2)
         for depth in range(100):
-            for n in range(4):
+            for n in range(14):
                 place.put("d/" * depth + f"{n}", b"")
         opened = [0]
-        original = local_walk._names
+        original = local_walk._look_up
 
         def counted(*args: Any) -> Any:
-            answer = original(*args)
             opened.append(len(os.listdir("/proc/self/fd")))
-            return answer
+            return original(*args)
 
-        monkeypatch.setattr(local_walk, "_names", counted)
+        monkeypatch.setattr(local_walk, "_look_up", counted)
         before = len(os.listdir("/proc/self/fd"))
-        assert len(listed(LocalSource(), place.uri, identify="none")) == 400
-        assert max(opened) <= before + 2 * default_threads()
+        assert len(listed(LocalSource(), place.uri, identify="none")) == 1_400
+        assert max(opened) <= before + 3 * default_threads()
+
+    def test_a_file_whose_path_is_too_long_is_an_error(self, place: Folder) -> None:
+        """It could be found from its folder, but never be opened by its URI."""
+        folder = str(place.path)
+        while len(folder) < 4_000:
+            folder += "/" + "d" * min(200, 4_000 - len(folder))
+            os.mkdir(folder)
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.close(os.open("x" * 200, os.O_CREAT | os.O_WRONLY, dir_fd=descriptor))
+        try:
+            with pytest.raises(InvalidInputError, match="File name too long"):
+                listed(LocalSource(), place.uri, identify="none")
+        finally:
+            os.unlink("x" * 200, dir_fd=descriptor)
+            os.close(descriptor)
 
     @pytest.fixture
     def deepen(self, place: Folder) -> Iterator[Callable[[int], None]]:
@@ -453,14 +473,14 @@ class TestWalk:
             listed(LocalSource(), place.uri, identify="none")
 
 
-@pytest.mark.parametrize(("slow", "key", "items"), [("_names", "{n}/x", 256), ("_look_up", "one/{n}", 1)])
+@pytest.mark.parametrize(("slow", "key"), [("_listed", "{n}/x"), ("_look_up", "one/{n}")])
 def test_where_a_step_waits_more_threads_work(
-    place: Folder, monkeypatch: pytest.MonkeyPatch, slow: str, key: str, items: int
+    place: Folder, monkeypatch: pytest.MonkeyPatch, slow: str, key: str
 ) -> None:
     """In many folders and in one large one. After ten slow steps, each of the next eight ends only once three
     others have begun."""
-    monkeypatch.setattr(local_walk, "STEP_ITEMS", items)
-    for n in range(40):
+    monkeypatch.setattr(local_walk, "STEP_ITEMS", 1)
+    for n in range(60):
         place.put(key.format(n=n), b"")
     together = threading.Barrier(4)
     original = getattr(local_walk, slow)
@@ -469,13 +489,13 @@ def test_where_a_step_waits_more_threads_work(
     def waiting(*args: Any) -> Any:
         begun = next(count)
         if begun < 10:
-            time.sleep(0.01)  # stands for a slow file system: it takes time and no processor
+            time.sleep(0.02)  # stands for a slow file system: it takes time and no processor
         elif begun < 18:
             together.wait(60)
         return original(*args)
 
     monkeypatch.setattr(local_walk, slow, waiting)
-    assert len(listed(LocalSource(), place.uri, identify="none")) == 40
+    assert len(listed(LocalSource(), place.uri, identify="none")) == 60
 
 
 class TestPages:
@@ -491,7 +511,7 @@ class TestPages:
             expected[key] = sha256(data)
         pages = list(source.scan(place.uri).pages)
         assert [page.num_rows for page in pages] == [100] * 10
-        monkeypatch.setattr(files, "open_for_reading", lambda path: pytest.fail(f"{path} was read again"))
+        monkeypatch.setattr(files, "open_descriptor", lambda path: pytest.fail(f"{path} was read again"))
         assert {path: entry.content_id for path, entry in listed(source, place.uri).items()} == expected
 
     def test_pages_hold_no_more_than_a_manifest_takes(self) -> None:
@@ -537,14 +557,14 @@ class TestPages:
     ) -> None:
         for name in ("a", "b", "c"):
             place.put(f"d/{name}", name.encode())
-        original = files.open_for_reading
+        original = files.open_descriptor
         read_names: list[str] = []
 
-        def noted(path: files.StrPath) -> BinaryIO:
+        def noted(path: files.StrPath) -> int:
             read_names.append(os.path.basename(path))
             return original(path)
 
-        monkeypatch.setattr(files, "open_for_reading", noted)
+        monkeypatch.setattr(files, "open_descriptor", noted)
         [page] = source.scan(
             f"{place.uri}/d", keep=lambda page: page.filter(pc.equal(page.column("path"), "b"))
         ).pages
@@ -562,14 +582,14 @@ class TestPages:
         self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = place.put("growing", b"x" * 100)
-        original = files.sha256_of
+        original = files.hash_rest
 
-        def growing(file: Any) -> str:
+        def growing(*args: Any) -> tuple[str, int]:
             with path.open("ab") as more:
                 more.write(b"more")
-            return original(file)
+            return original(*args)
 
-        monkeypatch.setattr(files, "sha256_of", growing)
+        monkeypatch.setattr(files, "hash_rest", growing)
         with pytest.raises(ConflictError, match=r"growing' changed while it was read"):
             listed(source, place.uri)
 
@@ -622,7 +642,7 @@ class TestReading:
         self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         entry = self.logged(source, place, b"logged")
-        monkeypatch.setattr(files, "chunks", lambda file: pytest.fail("it was hashed again"))
+        monkeypatch.setattr(files, "hash_rest", lambda *_: pytest.fail("it was hashed again"))
         with source.open(entry).file as stream:
             assert stream.read() == b"logged"
 
