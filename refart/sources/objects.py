@@ -134,12 +134,19 @@ def pin_without_content_id(content_id: str, pin: str | None) -> str | None:
     return pin if etag is None else f"etag:{etag}"
 
 
-def objects_below(objects: pa.RecordBatch, base: str) -> pa.RecordBatch:
-    """The objects whose keys begin with `base`, without folder markers (a key that ends with `/`, 0 bytes)."""
+def objects_below(objects: pa.RecordBatch, base: str, *, in_order: bool = False) -> pa.RecordBatch:
+    """The objects whose keys begin with `base`, without folder markers (a key that ends with `/`, 0 bytes).
+
+    Where they are `in_order`, two keys tell of all.
+    """
     key, size = objects.column("key"), objects.column("size")
+    if not (in_order and len(key) and all(str(key[row]).startswith(base) for row in (0, -1))):
+        objects = objects.filter(pc.starts_with(key, base))
+        key, size = objects.column("key"), objects.column("size")
+    if pc.min(size).as_py() != 0:
+        return objects
     is_marker = pc.and_(pc.equal(size, 0), pc.ends_with(key, "/"))
-    wanted = pc.and_not(pc.starts_with(key, base), is_marker)
-    return objects if pc.all(wanted, min_count=0).as_py() else objects.filter(wanted)
+    return objects.filter(pc.invert(is_marker))
 
 
 def _look(
@@ -179,7 +186,7 @@ def _below(
     is asked for in parallel, where it can be.
     """
     for number, listed in enumerate(responses, 1):
-        if (objects := objects_below(listed.objects, base)).num_rows:
+        if (objects := objects_below(listed.objects, base, in_order=listed.in_order)).num_rows:
             yield objects
         if listed.in_order and listed.last_key > base and not listed.last_key.startswith(base):
             return
@@ -191,7 +198,7 @@ def _below(
             and (ranged := bucket.ranged(prefix)) is not None
         ):
             for objects in splitting.rest(ranged, base, listed, number, elsewhere):
-                if (objects := objects_below(objects, base)).num_rows:
+                if (objects := objects_below(objects, base, in_order=True)).num_rows:
                     yield objects
             return
 

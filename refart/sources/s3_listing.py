@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Final
@@ -64,7 +63,7 @@ class _Told:
     """What a response tells of versions (or objects) and of delete markers, each in its order."""
 
     keys: list[str]
-    sizes: Sequence[int]
+    sizes: pa.Int64Array
     content_ids: pa.StringArray
     pins: pa.StringArray
     are_current: list[bool]
@@ -81,7 +80,7 @@ class _Told:
 def _listed(head: dict[str, str], told: _Told) -> Listed:
     columns = [
         pa.array(told.keys, pa.string()),
-        pa.array(told.sizes, pa.int64()),
+        told.sizes,
         told.content_ids,
         told.pins,
     ]
@@ -174,7 +173,7 @@ def _by_elements(root: ElementTree.Element, *, raw_returns: bool) -> tuple[dict[
     batch = batch_of(rows)
     return head, _Told(
         [row.key for row in rows],
-        [row.size for row in rows],
+        batch.column("size"),
         batch.column("content_id"),
         batch.column("pin"),
         are_current,
@@ -234,7 +233,14 @@ def _by_patterns(body: bytes) -> tuple[dict[str, str], _Told] | None:
     is_md5 = pc.equal(pc.binary_length(etag), checksums.HEX_DIGITS["md5"])
     content_ids = pc.if_else(is_md5, _prefixed("md5:", etag), _prefixed("etag:", etag))
     told = _Told(
-        keys, list(map(int, sizes)), content_ids, pins, are_current, markers, newest_markers, has_versions
+        keys,
+        pa.array(sizes, pa.string()).cast(pa.int64()),
+        content_ids,
+        pins,
+        are_current,
+        markers,
+        newest_markers,
+        has_versions,
     )
     return head, told
 
@@ -245,7 +251,7 @@ _HEAD_BYTES: Final = 1024
 _MARKER: Final = re.compile(rb"<DeleteMarker>.*?</DeleteMarker>", re.DOTALL)
 _KEY: Final = re.compile(rb"<Key>([^<]+)</Key>")
 _SIZE: Final = re.compile(rb"<Size>([0-9]{1,18})</Size>")
-_ETAG: Final = [re.compile(b"<ETag>%b([0-9a-f-]+)%b</ETag>" % (q, q)) for q in (b"&quot;", b"&#34;", b'"')]
+_ETAG: Final = [re.compile(b"<ETag>%b([^<&]+)%b</ETag>" % (q, q)) for q in (b"&quot;", b"&#34;")]
 _ETAGS: Final = re.compile(r"(?:[0-9a-f]{32}(?:-[0-9]{1,5})?\n)*")
 _VERSION: Final = re.compile(rb"<VersionId>([^<]+)</VersionId>")
 _LATEST: Final = re.compile(rb"<IsLatest>(true|false)</IsLatest>")
