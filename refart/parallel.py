@@ -82,23 +82,36 @@ TICK_S: Final = 0.05
 
 
 class Pace:
-    """How many calls should run at once, found by trying: twice as many, as long as that makes the whole much faster.
+    """How many calls should run at once, found by trying: four times as many, where that is much faster; half as many,
+    where that is nearly as fast.
 
     Few threads are faster than many where this machine is the bound, since those of Python wait for each other; many
-    where a server takes its time. The rate at which calls end tells the one from the other, whatever they do.
+    where a server takes its time. The rate at which calls end tells the one from the other, whatever they do. What was
+    tried in vain is tried again later, and ever later: servers change, and so does what else the machine does.
     """
 
     TRIAL_S: Final = 0.1
-    WORTH: Final = 1.3
-    """How much faster it has to get for twice as many calls."""
+    MUCH_FASTER: Final = 1.3
+    NEARLY_AS_FAST: Final = 0.85
+    FIRST_REST, LONGEST_REST = 1, 64
+    """Between trials, in times of `TRIAL_S` or more."""
 
-    def __init__(self, least: int, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.width = min(least, most)
+    def __init__(
+        self,
+        first: int,
+        most: int,
+        *,
+        least: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`first` calls are tried first; `least` is the same by default, so that more are tried only."""
+        self.width = min(first, most)
         """How many calls should run now."""
+        self._least = self.width if least is None else min(least, most)
         self._most, self._clock = most, clock
-        self._narrower = self.width
-        self._rate = 0.0  # that the narrower width had; later, the best since the width is settled
-        self._is_settled = False
+        self._settled, self._rate = self.width, 0.0
+        self._rest, self._rested = self.FIRST_REST, self.FIRST_REST
+        self._try_more = True
         self._begin()
 
     def ended(self, calls: int) -> None:
@@ -117,14 +130,20 @@ class Pace:
         self._warm_up, self._calls, self._since_s = self.width, 0, self._clock()
 
     def _judge(self, rate: float) -> None:
-        if self._is_settled and rate > self._rate / 2:
-            self._rate = max(self._rate, rate)
-        elif self._is_settled or rate > self.WORTH * self._rate:  # all is different now, or it was worth it
-            self._narrower, self._rate = self.width, rate
-            self.width = min(2 * self.width, self._most)
-            self._is_settled = self.width == self._narrower
+        if self.width == self._settled:
+            self._rested += 1
+            if self._rested < self._rest:
+                return
+        elif rate > self._rate * (self.MUCH_FASTER if self.width > self._settled else self.NEARLY_AS_FAST):
+            self._try_more = self.width > self._settled  # and further in this direction, at once
+            self._settled, self._rest = self.width, self.FIRST_REST
         else:
-            self.width, self._is_settled = self._narrower, True
+            self.width, self._rested, self._rest = self._settled, 0, min(2 * self._rest, self.LONGEST_REST)
+            self._try_more = not self._try_more
+            return
+        self._rate, self._rested = rate, 0
+        more, fewer = min(4 * self._settled, self._most), max(self._settled // 2, self._least)
+        self.width = more if (self._try_more and more > self._settled) or fewer == self._settled else fewer
 
 
 def available_cores() -> int:

@@ -279,7 +279,7 @@ class Simulated:
     def __init__(self, most: int, rate: Callable[[int], float]) -> None:
         self.now_s = 0.0
         self.rate = rate
-        self.pace = Pace(2, most, lambda: self.now_s)
+        self.pace = Pace(2, most, least=1, clock=lambda: self.now_s)
 
     def run(self, seconds: float) -> int:
         for _ in range(int(seconds / 0.05)):
@@ -300,15 +300,43 @@ def computes(width: int) -> float:
 
 def test_slow_servers_are_asked_by_many_threads_and_a_busy_processor_by_few() -> None:
     assert Simulated(32, waits).run(3) == 32
-    assert Simulated(32, computes).run(3) == 2
+    assert Simulated(32, computes).run(3) == 1
     assert Simulated(32, lambda width: min(20 * width, 160)).run(5) == 8
 
 
-def test_work_that_becomes_another_is_tried_anew() -> None:
+def test_fewer_than_the_first_are_tried_only_where_that_is_wanted() -> None:
     work = Simulated(32, computes)
-    assert work.run(3) == 2
-    work.rate = waits
-    assert work.run(5) == 32
+    work.pace = Pace(2, 32, clock=lambda: work.now_s)
+    assert {work.run(0.05) for _ in range(100)} == {2, 8}
+    assert work.run(0.05) == 2
+
+
+@pytest.mark.parametrize(("before", "after", "width"), [(computes, waits, 32), (waits, computes, 1)])
+def test_work_that_becomes_another_is_tried_anew(
+    before: Callable[[int], float], after: Callable[[int], float], width: int
+) -> None:
+    work = Simulated(32, before)
+    work.run(3)
+    work.rate = after
+    assert work.run(20) == width
+
+
+def test_trials_cost_little_where_nothing_changes() -> None:
+    work = Simulated(32, waits)
+    work.run(3)
+    assert sum(work.run(0.05) for _ in range(1_000)) > 0.95 * 32 * 1_000
+
+
+def test_a_moment_of_haste_does_not_last() -> None:
+    """A rate that is high for another reason than the width, when more threads are just tried."""
+    work = Simulated(32, computes)
+    while work.pace.width < 4:
+        work.run(0.05)
+    work.rate = lambda width: 3 * computes(width)
+    while work.pace.width <= 4:
+        work.run(0.05)
+    work.rate = computes
+    assert work.run(20) == 1
 
 
 def test_no_more_threads_work_than_their_pace_has_them() -> None:

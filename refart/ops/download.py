@@ -31,7 +31,7 @@ Link = Literal["auto", "reflink", "hardlink", "copy"]
 LINKS: tuple[Link, ...] = ("auto", "reflink", "hardlink", "copy")
 _BATCH_ROWS = 4096  # entries that are looked up together
 
-LEAST_THREADS: Final = 2
+FIRST_THREADS: Final = 2
 REQUESTS_A_THREAD: Final = 4
 """Where a source is slow, up to so many requests are under way for each configured thread: threads that wait cost
 little."""
@@ -103,7 +103,7 @@ def download(
                 task.advance(present_files)
                 yield from absent
 
-        for outcomes in map_paced(pool, fetcher.place, missing(), Pace(LEAST_THREADS, most)):
+        for outcomes in map_paced(pool, fetcher.place, missing(), Pace(FIRST_THREADS, most, least=1)):
             for outcome in outcomes:
                 _count(report, outcome)
             receipts.add(outcome.receipt for outcome in outcomes)
