@@ -2,8 +2,8 @@
 
     python -m benchmarks.download_floor --endpoint http://127.0.0.1:9000 --bucket lake --prefix warehouse/events/
 
-Where there are as many objects as cores, or more, each thread reads one object after the other over a connection of
-its own; fewer are read one after the other by ranges over several connections, each hash in a thread. Digests are
+Where there are as many objects as connections, or more, each thread reads one object after the other over a connection
+of its own; fewer are read one after the other by ranges over several connections, each hash in a thread. Digests are
 dropped: what remains to do is what any verified download has to do besides. It speaks to `benchmarks.simulated_s3`
 alone. Prints JSON: rows, call_s, call_cpu_s (as `benchmarks.peers` does).
 """
@@ -33,7 +33,7 @@ HASHES: Final = ("sha256", "md5")
 
 CHUNK_BYTES: Final = 1 << 20
 RANGE_BYTES: Final = 1 << 23
-CONNECTIONS: Final = 3
+RANGE_CONNECTIONS: Final = 3
 """By which one object is read."""
 
 _LENGTH: Final = re.compile(rb"\r\nContent-Length: (\d+)\r\n")
@@ -117,32 +117,32 @@ def read_by_ranges(endpoint: str, wanted: Object) -> None:
     digests = [hashlib.new(name) for name in HASHES]
     running: list[Future[None]] = []
     with (
-        ThreadPoolExecutor(CONNECTIONS) as readers,
+        ThreadPoolExecutor(RANGE_CONNECTIONS) as readers,
         ThreadPoolExecutor(len(digests)) as hashers,
         wanted.path.open("xb", buffering=0) as file,
     ):
         starts = range(0, wanted.size, RANGE_BYTES)
-        coming = [readers.submit(read, start) for start in starts[:CONNECTIONS]]
+        coming = [readers.submit(read, start) for start in starts[:RANGE_CONNECTIONS]]
         for number in range(len(starts)):
             body = coming.pop(0).result()
-            if number + CONNECTIONS < len(starts):
-                coming.append(readers.submit(read, starts[number + CONNECTIONS]))
+            if number + RANGE_CONNECTIONS < len(starts):
+                coming.append(readers.submit(read, starts[number + RANGE_CONNECTIONS]))
             for update in running:
                 update.result()
             running = [hashers.submit(digest.update, body) for digest in digests]
             file.write(body)
 
 
-def download(endpoint: str, bucket: str, prefix: str) -> int:
+def download(endpoint: str, bucket: str, prefix: str, connections: int) -> int:
     """Download all objects below `out`. Returns how many there are."""
-    cores = os.cpu_count() or 1
     wanted = objects(endpoint, bucket, prefix)
-    if len(wanted) < cores:
+    if len(wanted) < connections:
         for each in wanted:
             read_by_ranges(endpoint, each)
     else:
-        with ThreadPoolExecutor(cores) as pool:
-            list(pool.map(partial(read_whole, endpoint), (wanted[share::cores] for share in range(cores))))
+        with ThreadPoolExecutor(connections) as pool:
+            shares = (wanted[share::connections] for share in range(connections))
+            list(pool.map(partial(read_whole, endpoint), shares))
     return len(wanted)
 
 
@@ -152,9 +152,10 @@ def main() -> None:
     )
     for name in ("endpoint", "bucket", "prefix"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--connections", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     wall_s, cpu_s = time.perf_counter(), time.process_time()
-    rows = download(options.endpoint, options.bucket, options.prefix)
+    rows = download(options.endpoint, options.bucket, options.prefix, options.connections)
     cost = {"call_s": time.perf_counter() - wall_s, "call_cpu_s": time.process_time() - cpu_s}
     print(json.dumps({"rows": rows, **{name: round(value, 3) for name, value in cost.items()}}))
 

@@ -37,9 +37,10 @@ TOOLS: Final = ("floor", "refart", "refart cached")
 OBSTORE: Final = "obstore"
 
 
-def _command(tool: str, where: list[str]) -> list[str]:
+def _command(tool: str, where: list[str], *, is_slow: bool) -> list[str]:
     if tool == "floor":
-        return [sys.executable, "-m", "benchmarks.download_floor", *where]
+        connections = ["--connections=32"] if is_slow else []
+        return [sys.executable, "-m", "benchmarks.download_floor", *where, *connections]
     if tool == OBSTORE:
         python = str(python_of(OBSTORE, default_folder()))
         return [python, "-m", "benchmarks.peers", OBSTORE, "get_async", *where]
@@ -59,7 +60,7 @@ def download() -> dict[str, Any]:
         return {"rows": artifact.file_count, "call_s": round(wall_s, 3), "call_cpu_s": round(cpu_s, 3)}
 
 
-def measure(tool: str, ready: dict[str, Any]) -> dict[str, Any]:
+def measure(tool: str, ready: dict[str, Any], *, is_slow: bool = False) -> dict[str, Any]:
     """Run one tool in a child process, and check how much it did."""
     where = [f"--{name}={ready[name]}" for name in ("endpoint", "bucket", "prefix")]
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +73,7 @@ def measure(tool: str, ready: dict[str, Any]) -> dict[str, Any]:
             prepare = [sys.executable, "-m", "benchmarks.peers", "refart", "prepare_download"]
             run_child([*prepare, *where], env, cwd=work)
         before = stats(ready["endpoint"])
-        cost = run_child(_command(tool, where), env, cwd=work)
+        cost = run_child(_command(tool, where, is_slow=is_slow), env, cwd=work)
         after = stats(ready["endpoint"])
         found_bytes = sum(path.stat().st_size for path in work.joinpath("out").rglob("*") if path.is_file())
     called = last_json(cost.pop("output"))
@@ -102,7 +103,7 @@ def run(
     ) as ready:
         taken: dict[str, list[dict[str, Any]]] = {tool: [] for tool in tools}
         for _, tool in product(range(repeats), tools):
-            taken[tool].append(measure(tool, ready))
+            taken[tool].append(measure(tool, ready, is_slow=latency_ms > 0))
     return [
         {"bench": "download_s3", "tool": tool, **case, **min(each, key=lambda record: float(record["cpu_s"]))}
         for tool, each in taken.items()
