@@ -13,7 +13,7 @@ from refart.checksums import StreamHasher
 from refart.context import Context
 from refart.entries import Entry, Page, entries_of
 from refart.ops import seen, targets
-from refart.parallel import map_bounded, thread_pool
+from refart.parallel import Pace, available_cores, map_paced, thread_pool
 
 
 @dataclass(slots=True)
@@ -47,22 +47,23 @@ def verify(
     report = VerifyReport(os.fspath(root))
 
     def check(entry: Entry) -> tuple[str, Literal["ok", "missing", "modified", "unverifiable"], int]:
-        result, size = _check(context, Path(folder.path_of(entry.path)), entry)
-        task.advance(1, size_bytes=size)
-        return entry.path, result, size
+        return entry.path, *_check(context, Path(folder.path_of(entry.path)), entry)
 
     with (
         context.local.reporter.task(f"Verifying {os.fspath(root)}", unit="files") as task,
         thread_pool(context.local.config.threads) as pool,
     ):
-        for page in pages():
-            for path, result, size in map_bounded(
-                pool, check, entries_of(page), window=2 * context.local.config.threads
-            ):
+        entries = (entry for page in pages() for entry in entries_of(page))
+        pace = Pace(available_cores(), context.local.config.threads, least=1)
+        for results in map_paced(pool, check, entries, pace):
+            for path, result, size in results:
                 report.read_bytes += size
                 report.ok_files += result == "ok"
                 if result != "ok":
                     getattr(report, result).append(path)
+            task.advance(len(results), size_bytes=sum(size for _, _, size in results))
+    for paths in (report.missing, report.modified, report.unverifiable):
+        paths.sort()
     report.foreign_files = len(targets.not_in(folder.walk(), pages()))
     return report
 
