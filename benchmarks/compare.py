@@ -236,11 +236,11 @@ def place_of(case: Case) -> Iterator[Record]:
             yield server
 
 
-def write_files(folder: Path, files: int, size_bytes: int) -> None:
-    """Files of noise in folders of 1,000, no two the same."""
+def write_files(folder: Path, files: int, size_bytes: int, *, files_a_folder: int = 1_000) -> None:
+    """Files of noise in folders, no two the same."""
     block = random.Random(files).randbytes(min(size_bytes, MIB))
     for number in range(files):
-        path = folder / f"{number // 1_000:03d}" / f"part-{number:06d}.bin"
+        path = folder / f"{number // files_a_folder:03d}" / f"part-{number:06d}.bin"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             file.write(number.to_bytes(8, "big") + block[8:])
