@@ -68,6 +68,9 @@ BATCH_S: Final = 1.0
 _QUERY_ROWS: Final = 900
 """Below the oldest limit of variables in SQLite, 999."""
 
+_FOLDERS: Final = 4096
+"""Whose device is remembered."""
+
 
 class _Staged(NamedTuple):
     """Bytes that are in the folder of the cache, but not in their place yet."""
@@ -122,6 +125,7 @@ class Cache:
         self._max_bytes = max_bytes
         self._is_tidy = False
         self._impossible: set[tuple[Link, int, int]] = set()
+        self._devices: dict[str, int] = {}
         self._db = LocalDb(Path(folder, "cache.sqlite"), _SCHEMA)
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -191,9 +195,8 @@ class Cache:
         if not self._max_bytes:
             return False
         staged = self._news.staged.get(sha256)
-        if not (staged and self._give(staged.path, sha256, target, link)) and not self._give(
-            cached, sha256, target, link
-        ):
+        is_given = staged is not None and self._give(staged.path, sha256, target, link)
+        if not is_given and not (os.path.exists(cached) and self._give(cached, sha256, target, link)):
             return False
         now_ns = _now_ns()
         self._tell(lambda news: news.used.update({sha256: now_ns}))
@@ -250,12 +253,12 @@ class Cache:
             if way != "hardlink":
                 files.backdate(temporary)
             os.chmod(temporary, files.READ_ONLY)
+            staged = _Staged(temporary, size, _now_ns())
+            self._tell(lambda news: news.stage(sha256, staged))
         except BaseException as error:
             self._is_tidy = not isinstance(error, FileNotFoundError)  # somebody deleted the folder
             _unlink(temporary)
             raise
-        staged = _Staged(temporary, size, _now_ns())
-        self._tell(lambda news: news.stage(sha256, staged))
 
     def _share(self, source: str, target: str, link: Link, sha256: str, *, trusted: bool) -> Link | None:
         """Make `target` hold the bytes of `source`; returns the way that worked, None where none of `link` did.
@@ -263,7 +266,7 @@ class Cache:
         The bytes are checked, unless they are `trusted` and not moved; raises `_OtherBytes` where they are
         others.
         """
-        devices = (os.stat(os.path.dirname(source)).st_dev, os.stat(os.path.dirname(target)).st_dev)
+        devices = (self._device(os.path.dirname(source)), self._device(os.path.dirname(target)))
         for way in _WAYS[link]:
             if (way, *devices) in self._impossible:
                 continue
@@ -289,6 +292,15 @@ class Cache:
         if self._pid != os.getpid():
             self._pid, self._lock, self._batches, self._news = os.getpid(), threading.Lock(), 0, _News()
         return self._lock
+
+    def _device(self, folder: str) -> int:
+        """The device of a folder, remembered: it only tells what need not be tried again."""
+        device = self._devices.get(folder)
+        if device is None:
+            if len(self._devices) >= _FOLDERS:
+                self._devices.clear()
+            device = self._devices[folder] = os.stat(folder).st_dev
+        return device
 
     def _tell(self, note: Callable[[_News], None]) -> None:
         with self._own():
@@ -373,7 +385,7 @@ class Cache:
     def _path(self, sha256: str) -> str:
         if not _SHA256.fullmatch(sha256):
             raise InvalidInputError(f"{sha256[:80]!r} is no SHA-256: expected 64 lower-case hex digits")
-        return os.path.join(self._objects, sha256[:2], sha256)
+        return f"{self._objects}/{sha256[:2]}/{sha256}"
 
 
 class _OtherBytes(Exception):

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -143,7 +142,7 @@ TEMPORARY_PATTERN: Final = r"\.refart-[0-9a-f]{16}\.tmp$"
 
 def temporary_name(folder: StrPath) -> str:
     """A path in `folder` that nobody uses. Short, so that it fits where any other name does."""
-    return os.path.join(folder, f".refart-{secrets.token_hex(8)}.tmp")
+    return f"{os.fspath(folder)}/.refart-{os.urandom(8).hex()}.tmp"
 
 
 def is_temporary(name: str) -> bool:

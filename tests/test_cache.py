@@ -535,6 +535,16 @@ class TestManyAtOnce:
             assert all(pool.map(lambda n: downloads.get(f"again-{n}", b"bytes", link) is not None, range(40)))
         assert {target.read_bytes() for target in targets} == {b"bytes"}
         assert cached(folder).keys() == {sha256(b"bytes")}
+        assert list((folder / "tmp").iterdir()) == []
+
+    @pytest.mark.parametrize("link", WAYS)
+    def test_threads_that_bring_the_same_bytes_in_a_batch(
+        self, downloads: Downloads, folder: Path, link: Link
+    ) -> None:
+        with downloads.cache.batch(), ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: downloads.bring(f"{n}", b"%d" % (n % 3), link), range(60)))
+        assert cached(folder).keys() == {sha256(b"%d" % n) for n in range(3)}
+        assert list((folder / "tmp").iterdir()) == []
 
     def test_processes_that_crowd_each_other_out(self, folder: Path, tmp_path: Path) -> None:
         """Each finds its bytes right or not at all, and the bound holds at the end."""

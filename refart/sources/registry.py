@@ -95,7 +95,7 @@ class Sources:
             generic_schemes.check_scheme(uri)
         options = self._options(uri, scheme, chain=target is GENERIC)
         served = scheme if target is GENERIC else str(target)
-        key = (served, json.dumps(options, sort_keys=True, default=repr))
+        key = (served, json.dumps(options, sort_keys=True, default=repr) if options else "")
         with self._lock:
             if key not in self._made:
                 self._made[key] = self._make(scheme, target, options)
