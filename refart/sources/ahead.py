@@ -54,7 +54,7 @@ def read_ahead(
             if waited_s > SLOW * (asked_s - since_s) and size_bytes - position > RANGE_BYTES:
                 with _free(readers) as free:
                     try:
-                        first = open_range(position, position + RANGE_BYTES) if free else None
+                        first = open_range(position, position + RANGE_BYTES) if free > 1 else None
                     except SourceError:
                         first, readers = None, 0
                     if first is not None:

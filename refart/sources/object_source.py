@@ -15,6 +15,9 @@ from refart.sources.splitting import Elsewhere, Ranged
 class ObjectSource(ABC):
     """What S3, GCS and Azure have in common; a subclass says where objects are and how one is asked for."""
 
+    readers: int = ahead.READERS
+    """How many ranges of one object are read at once, where it comes slowly."""
+
     @abstractmethod
     def _place(self, uri: str) -> tuple[objects.Bucket, str]:
         """The bucket of a URI, and its key. Raises `InvalidInputError` for a URI without a bucket."""
@@ -64,7 +67,7 @@ class ObjectSource(ABC):
         A body that breaks off is continued by ranged GETs of the same object, `pinned.RESUMES` times. Where a large
         object comes slowly, several such GETs at once take over (see `ahead`).
         """
-        return pinned.fetch(self._getter(entry), entry, self._wanted, self.stat, readers=ahead.READERS)
+        return pinned.fetch(self._getter(entry), entry, self._wanted, self.stat, readers=self.readers)
 
     def open(self, entry: Entry) -> Opened:
         """A seekable stream of ranged GETs that all hold the object the first one found.

@@ -128,7 +128,7 @@ def fetch(get: Get, entry: Entry, wanted: Wanted, stat: Stat, *, readers: int = 
     found = _find(get, entry, wanted, stat, None)
     first = found.answer
     body = found.chunks(first, 0, first.size)
-    if readers and (first.size or 0) > ahead.RANGE_BYTES and found.is_safe_by_ranges:
+    if readers > 1 and (first.size or 0) > ahead.RANGE_BYTES and found.is_safe_by_ranges:
         body = ahead.read_ahead(body, first.size or 0, found.open_range, readers=readers)
     with closing(body) as chunks:
         yield Fetched(

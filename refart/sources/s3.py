@@ -39,7 +39,8 @@ class S3Source(ObjectSource):
     literal key exists. Where listing *versions* is denied or not offered, ETags pin; so they do where nearly all of
     what such a listing tells is old (`s3_lister.MAX_OLD`), unless the option `version_aware` says otherwise.
 
-    Bytes are read by one GET; one HEAD more tells the parts of a multipart upload, by which its ETag is computed again.
+    Bytes are read by one GET, those of a large object that comes slowly by up to 4 at once (or `max_concurrency`, where
+    that is less); one HEAD more tells the parts of a multipart upload, by which its ETag is computed again.
 
     `options` are s3fs' storage options; what they leave open is botocore's own chain (environment, profiles,
     SSO, `AWS_ENDPOINT_URL`). Raises `InvalidInputError` for an option that s3fs does not know.
@@ -47,6 +48,7 @@ class S3Source(ObjectSource):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._client = S3Client(options)
+        self.readers = min(self.readers, self._client.max_concurrency or self.readers)
 
     def _place(self, uri: str) -> tuple[_Bucket, str]:
         root, name, key = split(uri)

@@ -21,6 +21,7 @@ from refart.errors import (
     ReferenceChangedError,
     ReferenceMissingError,
 )
+from refart.sources import ahead
 from refart.sources.pinned import CURRENT
 from refart.sources.s3 import S3Source
 from refart.sources.s3_reading import Reader
@@ -70,6 +71,23 @@ class TestCounts:
             with source.open(entry).file as stream:
                 assert stream.read() == LAKE_OBJECTS["README.txt"]
             assert s3_requests.operations == ["GetObject", "GetObject"]
+
+    @pytest.mark.parametrize(("options", "gets"), [({}, 3), ({"max_concurrency": 1}, 1)])
+    def test_a_large_object_that_comes_slowly_is_read_by_ranges(
+        self,
+        unversioned_lake: Lake,
+        s3_requests: S3Requests,
+        monkeypatch: pytest.MonkeyPatch,
+        options: dict[str, Any],
+        gets: int,
+    ) -> None:
+        monkeypatch.setattr(ahead, "SLOW", -1.0)
+        source = S3Source(options)
+        unversioned_lake.put("large", b"x" * (3 * ahead.RANGE_BYTES))
+        entry = only(listed(source, f"{unversioned_lake.uri}/large"))
+        s3_requests.clear()
+        assert read(source, entry) == b"x" * (3 * ahead.RANGE_BYTES)
+        assert s3_requests.operations == ["GetObject"] * gets
 
     def test_a_single_object_is_one_listing(
         self, source: S3Source, versioned_lake: Lake, s3_requests: S3Requests
