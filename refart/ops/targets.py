@@ -32,6 +32,7 @@ class Root:
         self.folder = folder
         self.folds_case = folds_case
         """True where `A` and `a` name one file (macOS, Windows)."""
+        self._is_new = False
         self._made: dict[str, bool] = {}  # folder → whether it is new
         self._lock = threading.Lock()
         self._dead_before_s: float | None = None
@@ -62,6 +63,7 @@ class Root:
     def make(self) -> None:
         """Create the folder, and those above it, where they are missing; raises as `open_root` does."""
         with _explained(self.folder):
+            self._is_new = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def path_of(self, path: str) -> str:
@@ -83,11 +85,12 @@ class Root:
     def _make(self, folder: Path) -> None:
         if str(folder) in self._made:
             return
-        is_new = folder != self.folder
-        if is_new:
+        is_new = self._is_new
+        if folder != self.folder:
             self._make(folder.parent)
             try:
                 folder.mkdir()
+                is_new = True
             except FileExistsError:
                 self._check_real(folder)
                 is_new = False
