@@ -29,27 +29,69 @@ SCHEMA: Final = """
 """`folder` is absolute, and empty for the root; `first` is the first of `names`, which are joined by slashes; `facts`
 are all sizes, all modified times, all inodes and all digests. Receipts were kept one by one in `files` before."""
 
-TIME_LIMIT_NS: Final = 1 << 63
-"""Modified times before 1677 or from 2262 on cannot be kept."""
+TIME_LIMIT_NS: Final = (1 << 63) - 1
+"""Modified times that are not between this and its negative (1677 to 2262) stand for others, and no receipt is kept."""
+
+NUMBER_BYTES: Final = 8
 
 Facts: TypeAlias = tuple[int, int, int, bytes]
 """Size, modified time in ns, inode, digest."""
 
 
 class Files(NamedTuple):
-    """Files of one folder as they were looked up: columns, in the order of the names."""
+    """Files of one folder as they were looked up. Packed at once: so many small objects cost more than the look."""
 
     folder: str
     """Absolute, with a slash at the end."""
-    names: list[str]
-    sizes: list[int]
-    mtimes_ns: list[int]
-    inodes: list[int]
+    names: str
+    """In their order, joined by slashes."""
+    numbers: bytes
+    """All sizes, all modified times (ns), all inodes: `NUMBER_BYTES` each."""
+    size_bytes: int
+
+    @classmethod
+    def of(
+        cls,
+        folder: str,
+        names: Sequence[str],
+        sizes: Sequence[int],
+        mtimes_ns: Sequence[int],
+        inodes: Sequence[int],
+    ) -> Files:
+        try:
+            numbers = _packed((sizes, mtimes_ns, inodes))
+        except struct.error:
+            limited = [max(-TIME_LIMIT_NS, min(mtime_ns, TIME_LIMIT_NS)) for mtime_ns in mtimes_ns]
+            numbers = _packed((sizes, limited, inodes))
+        return cls(folder, "/".join(names), numbers, sum(sizes))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Files]) -> Files:
+        """Parts of one folder, which follow each other, as one."""
+        if len(parts) == 1:
+            return parts[0]
+        numbers = b"".join(part.column(i) for i in range(len(_COLUMNS)) for part in parts)
+        names = "/".join(part.names for part in parts)
+        return cls(parts[0].folder, names, numbers, sum(part.size_bytes for part in parts))
+
+    @property
+    def rows(self) -> int:
+        """How many files there are."""
+        return len(self.numbers) // (len(_COLUMNS) * NUMBER_BYTES)
+
+    def column(self, number: int) -> bytes:
+        """The sizes, the modified times or the inodes, as packed."""
+        column_bytes = NUMBER_BYTES * self.rows
+        return self.numbers[number * column_bytes : (number + 1) * column_bytes]
+
+    def columns(self) -> list[tuple[int, ...]]:
+        """Sizes, modified times, inodes."""
+        return _unpacked(self.numbers, self.rows)
 
     def part(self, start: int, end: int) -> Files:
         """Some of the files, by number."""
-        folder, names, *numbers = self
-        return Files(folder, names[start:end], *(column[start:end] for column in numbers))
+        names = self.names.split("/")[start:end]
+        return Files.of(self.folder, names, *(column[start:end] for column in self.columns()))
 
 
 class Recalled(NamedTuple):
@@ -73,16 +115,33 @@ class Recalled(NamedTuple):
 
 def recall(connection: sqlite3.Connection, files: Files, recalled: Recalled, start: int) -> None:
     """Note which of some files, numbered from `start`, still are what their receipts say."""
-    if not files.names:
-        return
-    folder = os.fsencode(files.folder)[:-1]
+    folder, names = os.fsencode(files.folder)[:-1], os.fsencode(files.names)
+    first, last = names.partition(b"/")[0], names.rpartition(b"/")[2]
     rows = connection.execute(
         f"{_SELECT} WHERE folder = ?1 AND first <= ?3 AND first >="
         " coalesce((SELECT max(first) FROM blocks WHERE folder = ?1 AND first <= ?2), ?2)",
-        (folder, os.fsencode(files.names[0]), os.fsencode(files.names[-1])),
+        (folder, first, last),
     )
+    at_byte = at = 0
+    index: dict[bytes, tuple[int, tuple[int, ...]]] = {}
     for row in rows:
-        _compare(_unsealed(folder, row), files, recalled, start)
+        block = _unsealed(folder, row)
+        lo, hi, text = block.between(first, last)
+        if lo == hi:
+            continue
+        found_byte = _find(names, text, at_byte)
+        if found_byte >= 0:
+            at += names.count(b"/", at_byte, found_byte)
+            at_byte = found_byte
+            if _part(files.numbers, files.rows, at, at + hi - lo) == block.numbers(lo, hi):
+                recalled.note(start + at, block.digests(lo, hi))  # all of them, as nearly always
+                continue
+        if not index:
+            each = zip(*files.columns(), strict=True)
+            index = dict(zip(names.split(b"/"), enumerate(each), strict=True))
+        for name, (*numbers, digest) in block.rows():
+            if name in index and index[name][1] == tuple(numbers):
+                recalled.note(start + index[name][0], digest)
 
 
 def find(
@@ -102,7 +161,7 @@ def insert(connection: sqlite3.Connection, folder: bytes, learnt: Mapping[bytes,
         if block is not None:
             connection.execute("DELETE FROM blocks WHERE folder = ? AND first = ?", (folder, block.first))
         connection.executemany(
-            "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?)", _packed(folder, sorted(rows.items()))
+            "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?)", _rows_of(folder, sorted(rows.items()))
         )
 
 
@@ -116,8 +175,7 @@ def delete_below(connection: sqlite3.Connection, folder: bytes) -> None:
 
 
 _SELECT: Final = "SELECT first, names, facts, seal FROM blocks"
-_COLUMNS: Final = "qqQ"  # of the numbers among the facts, as `struct` has them
-_NUMBER_BYTES: Final = 8
+_COLUMNS: Final = "qqQ"  # of the numbers, as `struct` has them
 
 
 class _Block(NamedTuple):
@@ -127,24 +185,30 @@ class _Block(NamedTuple):
 
     @property
     def files(self) -> int:
-        return len(self.facts) // (len(_COLUMNS) * _NUMBER_BYTES + DIGEST_BYTES)
+        return len(self.facts) // (len(_COLUMNS) * NUMBER_BYTES + DIGEST_BYTES)
+
+    def between(self, first: bytes, last: bytes) -> tuple[int, int, bytes]:
+        """Which of its files lie between two names, and their names."""
+        if self.names.partition(b"/")[0] >= first and self.names.rpartition(b"/")[2] <= last:
+            return 0, self.files, self.names
+        names = self.names.split(b"/")
+        lo, hi = bisect_left(names, first), bisect_right(names, last)
+        return lo, hi, b"/".join(names[lo:hi])
 
     def numbers(self, start: int, end: int) -> bytes:
         """The numbers of some files, column by column."""
-        column_bytes = _NUMBER_BYTES * self.files
-        columns = range(0, len(_COLUMNS) * column_bytes, column_bytes)
-        return b"".join(self.facts[at + _NUMBER_BYTES * start : at + _NUMBER_BYTES * end] for at in columns)
+        return _part(self.facts, self.files, start, end)
 
     def digests(self, start: int, end: int) -> bytes:
-        at = len(_COLUMNS) * _NUMBER_BYTES * self.files
+        at = len(_COLUMNS) * NUMBER_BYTES * self.files
         return self.facts[at + DIGEST_BYTES * start : at + DIGEST_BYTES * end]
 
     def rows(self) -> Iterator[tuple[bytes, Facts]]:
         count = self.files
         if not count:
             return iter(())
-        columns = _unpacked(self.numbers(0, count), count)
         digests = (self.digests(i, i + 1) for i in range(count))
+        columns = _unpacked(self.facts, count)
         return zip(self.names.split(b"/"), zip(*columns, digests, strict=True), strict=True)
 
 
@@ -159,31 +223,50 @@ def _seal(folder: bytes, names: bytes, facts: bytes) -> int:
     return zlib.crc32(facts, zlib.crc32(names, zlib.crc32(folder + b"/")))
 
 
-def _packed(
-    folder: bytes, rows: Sequence[tuple[bytes, Facts]]
+def _rows_of(
+    folder: bytes, receipts: Sequence[tuple[bytes, Facts]]
 ) -> Iterator[tuple[bytes, bytes, bytes, bytes, int]]:
-    """Rows in the order of their names as rows of the table; of several blocks, each has room for more."""
-    number = 1 if len(rows) <= BLOCK_FILES else -(-len(rows) // (BLOCK_FILES * 3 // 4))
-    step = -(-len(rows) // number)
-    for start in range(0, len(rows), step):
-        some = rows[start : start + step]
-        joined = b"/".join(name for name, _ in some)
+    """Receipts in the order of their names as rows of the table; of several blocks, each has room for more."""
+    number = 1 if len(receipts) <= BLOCK_FILES else -(-len(receipts) // (BLOCK_FILES * 3 // 4))
+    step = -(-len(receipts) // number)
+    for start in range(0, len(receipts), step):
+        some = receipts[start : start + step]
+        names = b"/".join(name for name, _ in some)
         *columns, digests = zip(*(facts for _, facts in some), strict=True)
-        facts = _numbers(columns) + b"".join(digests)
-        yield folder, some[0][0], joined, facts, _seal(folder, joined, facts)
+        facts = _packed(columns) + b"".join(digests)
+        yield folder, some[0][0], names, facts, _seal(folder, names, facts)
 
 
-def _numbers(columns: Iterable[Sequence[int]]) -> bytes:
+def _packed(columns: Sequence[Sequence[int]]) -> bytes:
+    sizes, mtimes_ns, inodes = columns
+    count = len(sizes)
+    return struct.pack(f"={2 * count}q{count}Q", *sizes, *mtimes_ns, *inodes)
+
+
+def _unpacked(numbers: bytes, count: int) -> list[tuple[int, ...]]:
+    """The columns; whatever comes behind them is left alone."""
+    each = struct.unpack_from(f"={2 * count}q{count}Q", numbers)
+    return [each[:count], each[count : 2 * count], each[2 * count :]]
+
+
+def _part(numbers: bytes, count: int, start: int, end: int) -> bytes:
+    """The numbers of some of so many files, column by column."""
+    if start == 0 and end == count:
+        return numbers[: len(_COLUMNS) * NUMBER_BYTES * count]
     return b"".join(
-        struct.pack(f"<{len(column)}{kind}", *column) for kind, column in zip(_COLUMNS, columns, strict=True)
+        numbers[NUMBER_BYTES * (i * count + start) : NUMBER_BYTES * (i * count + end)]
+        for i in range(len(_COLUMNS))
     )
 
 
-def _unpacked(numbers: bytes, count: int) -> Iterator[tuple[int, ...]]:
-    each = range(0, len(numbers), _NUMBER_BYTES * count)
-    return (
-        struct.unpack_from(f"<{count}{kind}", numbers, at) for kind, at in zip(_COLUMNS, each, strict=True)
-    )
+def _find(names: bytes, some: bytes, at: int) -> int:
+    """Where some names follow each other among others, all joined by slashes, from a position on; -1 if nowhere."""
+    while (at := names.find(some, at)) >= 0:
+        end = at + len(some)
+        if names[max(0, at - 1) : at] in (b"", b"/") and names[end : end + 1] in (b"", b"/"):
+            return at
+        at += 1
+    return -1
 
 
 def _spans(
@@ -205,29 +288,3 @@ def _spans(
         end = max(end, at + 1)  # in a damaged table, blocks may be out of order
         yield _unsealed(folder, row), names[at:end]
         at = end
-
-
-def _compare(block: _Block, files: Files, recalled: Recalled, start: int) -> None:
-    if not block.files:
-        return
-    known = os.fsdecode(block.names).split("/")
-    lo, hi = bisect_left(known, files.names[0]), bisect_right(known, files.names[-1])
-    if lo == hi:
-        return
-    at = bisect_left(files.names, known[lo])
-    some = files.part(at, at + hi - lo)
-    if some.names == known[lo:hi] and _are(some, block.numbers(lo, hi)):  # all of them, as nearly always
-        recalled.note(start + at, block.digests(lo, hi))
-        return
-    _, names, *columns = files
-    for name, (_, (*numbers, digest)) in zip(known, block.rows(), strict=True):
-        at = bisect_left(names, name)
-        if at < len(names) and names[at] == name and numbers == [column[at] for column in columns]:
-            recalled.note(start + at, digest)
-
-
-def _are(files: Files, numbers: bytes) -> bool:
-    try:
-        return _numbers(files[2:]) == numbers
-    except struct.error:  # a modified time that cannot be kept
-        return False

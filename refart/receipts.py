@@ -100,13 +100,13 @@ class Receipts:
 
     def recall(self, groups: Sequence[Files]) -> Recalled:
         """The digests of those files whose receipt holds for what was found of them, in their order."""
-        recalled = Recalled.nothing(sum(len(group.names) for group in groups))
+        recalled = Recalled.nothing(sum(group.rows for group in groups))
 
         def select(connection: sqlite3.Connection) -> None:
             start = 0
             for group in groups:
                 receiptblocks.recall(connection, group, recalled, start)
-                start += len(group.names)
+                start += group.rows
 
         if self._db is not None:
             self._db.read(select, None)
@@ -147,7 +147,7 @@ class Receipts:
         learnt: defaultdict[bytes, dict[bytes, Facts]] = defaultdict(dict)
         limit_ns = receiptblocks.TIME_LIMIT_NS
         for path, size, mtime_ns, inode, sha256 in receipts:
-            if -limit_ns <= mtime_ns < limit_ns:
+            if -limit_ns < mtime_ns < limit_ns:
                 folder, name = _split(path)
                 learnt[folder][name] = size, mtime_ns, inode, bytes.fromhex(sha256)
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refart import receiptblocks
-from refart.receiptblocks import DIGEST_BYTES, Facts, Files, Recalled
+from refart.receiptblocks import DIGEST_BYTES, TIME_LIMIT_NS, Facts, Files, Recalled
 
 names = st.binary(min_size=1, max_size=8).filter(lambda name: not {0, 47} & set(name))  # no NUL, no slash
 facts = st.tuples(
     st.integers(0, 2**63 - 1),
-    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-TIME_LIMIT_NS + 1, TIME_LIMIT_NS - 1),
     st.integers(0, 2**64 - 1),
     st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES),
 )
@@ -36,17 +37,17 @@ def opened() -> sqlite3.Connection:
 def listed(folder: bytes, rows: dict[bytes, Facts]) -> Files:
     """As a walk finds files that are what their receipts say."""
     some = sorted((os.fsdecode(name), numbers) for name, (*numbers, _) in rows.items())
-    columns = [list(column) for column in zip(*(numbers for _, numbers in some), strict=True)] or [[], [], []]
-    return Files(os.fsdecode(folder) + "/", [name for name, _ in some], *columns)
+    columns = [list(column) for column in zip(*(numbers for _, numbers in some), strict=True)]
+    return Files.of(os.fsdecode(folder) + "/", [name for name, _ in some], *columns)
 
 
 def recalled(connection: sqlite3.Connection, files: Files, start: int = 0) -> dict[str, bytes]:
-    found = Recalled.nothing(start + len(files.names))
+    found = Recalled.nothing(start + files.rows)
     receiptblocks.recall(connection, files, found, start)
     assert not any(found.known[:start])
     return {
         name: bytes(found.digests[DIGEST_BYTES * at : DIGEST_BYTES * (at + 1)])
-        for at, name in enumerate(files.names, start)
+        for at, name in enumerate(files.names.split("/"), start)
         if found.known[at]
     }
 
@@ -70,20 +71,20 @@ def test_the_last_receipt_of_a_name_counts(batches: list[dict[bytes, Facts]], ot
 
 @pytest.mark.usefixtures("small_blocks")
 @settings(max_examples=60, deadline=None)
-@given(st.dictionaries(names, facts, max_size=30), st.data())
+@given(st.dictionaries(names, facts, min_size=1, max_size=30), st.data())
 def test_what_is_unchanged_is_recalled(rows: dict[bytes, Facts], data: st.DataObject) -> None:
     """A whole folder, and any part of it that is looked up; names that are not UTF-8 are only ever missed."""
     connection = opened()
     receiptblocks.insert(connection, b"/d", rows)
     files = listed(b"/d", rows)
-    start = data.draw(st.integers(0, len(rows)))
-    part = files.part(start, data.draw(st.integers(start, len(rows))))
+    start = data.draw(st.integers(0, len(rows) - 1))
+    part = files.part(start, data.draw(st.integers(start + 1, len(rows))))
     digests = {os.fsdecode(name): digest for name, (*_, digest) in rows.items()}
     for some in (files, part):
         found = recalled(connection, some, data.draw(st.integers(0, 3)))
         assert found.items() <= digests.items()
         if all(name.isascii() for name in rows):
-            assert found.keys() == set(some.names)
+            assert found.keys() == set(some.names.split("/"))
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -92,11 +93,26 @@ def test_what_has_changed_is_not_recalled(rows: dict[bytes, Facts], data: st.Dat
     """Another size, modified time or inode, by one; its neighbours are."""
     connection = opened()
     receiptblocks.insert(connection, b"/d", rows)
-    files = listed(b"/d", rows)
-    at = data.draw(st.integers(0, len(rows) - 1))
-    column = data.draw(st.sampled_from([files.sizes, files.mtimes_ns, files.inodes]))
-    column[at] += 1  # where that is more than a receipt can hold, too
-    assert recalled(connection, files).keys() == {*files.names} - {files.names[at]}
+    name = data.draw(st.sampled_from(sorted(rows)))
+    changed = list(rows[name])
+    changed[data.draw(st.integers(0, 2))] ^= 1
+    files = listed(b"/d", rows | {name: (*changed,)})  # type: ignore[dict-item]
+    assert recalled(connection, files).keys() == {os.fsdecode(other) for other in rows.keys() - {name}}
+
+
+@given(st.lists(st.tuples(names, facts), min_size=1, unique_by=lambda row: row[0]), st.data())
+def test_parts_of_a_folder_are_as_the_whole(rows: list[tuple[bytes, Facts]], data: st.DataObject) -> None:
+    whole = listed(b"/d", dict(rows))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(rows)), max_size=3)) | {0, len(rows)})
+    parts = [whole.part(start, end) for start, end in pairwise(cuts)]
+    assert Files.joined(parts) == whole
+    assert [part.rows for part in parts] == [end - start for start, end in pairwise(cuts)]
+
+
+def test_modified_times_that_are_far_off_are_told_apart_from_others() -> None:
+    """Of the year 2300: as good as unknown."""
+    far_off = Files.of("/d/", ["a", "b"], [1, 1], [10**19, 1], [1, 1])
+    assert far_off.columns()[1] == (TIME_LIMIT_NS, 1)
 
 
 def test_files_that_came_and_went_do_not_hide_others() -> None:

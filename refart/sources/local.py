@@ -196,7 +196,7 @@ class LocalSource:
         self, group: Sequence[Found], identify: Identify, keep: Keep | None, pool: Executor, lanes: Lanes
     ) -> _Begun:
         found = [some.files for some in group]
-        count = sum(len(some.names) for some in found)
+        count = sum(some.rows for some in found)
         if identify != "best":
             ids = local_pages.stat_ids(group) if identify == "stat" else local_pages.no_ids(count)
             return _Begun(local_pages.page_of(group, ids, keep), count)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from array import array
 from binascii import hexlify
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, chain
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, compress
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,37 +15,42 @@ import pyarrow.compute as pc
 from refart import checksums, names
 from refart.entries import SCHEMA, Page
 from refart.errors import InvalidInputError
-from refart.receiptblocks import DIGEST_BYTES, Recalled
+from refart.receiptblocks import DIGEST_BYTES, NUMBER_BYTES, TIME_LIMIT_NS, Recalled
 from refart.sources.base import Keep
 from refart.sources.local_walk import Found
 
 FILE_PREFIX: Final = "file://"
 
-Item = TypeVar("Item")
 
-
-def grouped(listed: Iterable[Found], most_files: int, most_bytes: int | None) -> Iterator[list[Found]]:
-    """Files by the page: `most_files`, or fewer where they hold `most_bytes`."""
+def grouped(listed: Iterable[Found], enough_files: int, enough_bytes: int | None) -> Iterator[list[Found]]:
+    """Files by the page: as soon as there are enough of them, or they hold enough."""
     group: list[Found] = []
     files = held_bytes = 0
     for found in listed:
-        while True:
-            sizes = found.files.sizes
-            end = min(len(sizes), most_files - files)
-            if most_bytes is not None and held_bytes + sum(sizes[:end]) >= most_bytes:
-                end = bisect_left(list(accumulate(sizes[:end])), most_bytes - held_bytes) + 1
-            part = found if end == len(sizes) else found.part(0, end)
+        for part in _cut(found, held_bytes, enough_bytes):
             group.append(part)
-            files += end
-            held_bytes += sum(part.files.sizes)
-            if files >= most_files or (most_bytes is not None and held_bytes >= most_bytes):
+            files += part.files.rows
+            held_bytes += part.files.size_bytes
+            if files >= enough_files or (enough_bytes is not None and held_bytes >= enough_bytes):
                 yield group
                 group, files, held_bytes = [], 0, 0
-            if end == len(sizes):
-                break
-            found = found.part(end, len(sizes))
     if group:
         yield group
+
+
+def _cut(found: Found, held_bytes: int, enough_bytes: int | None) -> Iterator[Found]:
+    """Cut after each file with which there is enough."""
+    start = 0
+    if enough_bytes is not None and held_bytes + found.files.size_bytes > enough_bytes:
+        for end, size in enumerate(found.files.columns()[0], 1):
+            held_bytes += size
+            if held_bytes >= enough_bytes:
+                yield found.part(start, end)
+                start, held_bytes = end, 0
+    if start == 0:
+        yield found
+    elif start < found.files.rows:
+        yield found.part(start, found.files.rows)
 
 
 def page_of(group: Sequence[Found], content_id: pa.Array, keep: Keep | None) -> Page:
@@ -57,7 +61,7 @@ def page_of(group: Sequence[Found], content_id: pa.Array, keep: Keep | None) -> 
     if any(found.problems for found in group):
         return _page_with_problems(group, content_id, keep)
     base = _base(group)
-    key = _split("\0".join(found.key + ("\0" + found.key).join(found.files.names) for found in group))
+    key = _split("\0".join(found.key + found.files.names.replace("/", "\0" + found.key) for found in group))
     page = _page(group, key, _joined(pa.scalar(FILE_PREFIX + base), key), content_id)
     return page if keep is None else keep(page)
 
@@ -67,9 +71,9 @@ def _page_with_problems(group: Sequence[Found], content_id: pa.Array, keep: Keep
     problems: list[str | None] = []
     keys: list[str] = []
     for key, files, why in group:
-        problems += map(why.get, range(len(files.names)))
+        problems += map(why.get, range(files.rows))
         # Patterns see U+FFFD where a name is not UTF-8.
-        keys += (os.fsencode(key + name).decode(errors="replace") for name in files.names)
+        keys += (os.fsencode(key + name).decode(errors="replace") for name in files.names.split("/"))
     uris = [
         FILE_PREFIX + base + key if problem is None else None
         for key, problem in zip(keys, problems, strict=True)
@@ -91,8 +95,7 @@ def _base(group: Sequence[Found]) -> str:
 
 
 def _page(group: Sequence[Found], key: pa.Array, uri: pa.Array, content_id: pa.Array) -> Page:
-    size = pa.array(_column(group, lambda found: found.files.sizes), pa.int64())
-    columns = [_paths(key), size, content_id, uri, pa.nulls(len(key), pa.string())]
+    columns = [_paths(key), _column(group, 0), content_id, uri, pa.nulls(len(key), pa.string())]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
@@ -112,7 +115,7 @@ def _paths(key: pa.Array) -> pa.Array:
 def digest_ids(recalled: Recalled) -> pa.Array:
     """`sha256:…` where a receipt holds, `none` elsewhere."""
     count = len(recalled.known)
-    if not any(recalled.known):
+    if 1 not in recalled.known:
         return no_ids(count)
     step = 2 * DIGEST_BYTES
     offsets = array("i", range(0, step * count + 1, step))
@@ -120,7 +123,7 @@ def digest_ids(recalled: Recalled) -> pa.Array:
         count, pa.py_buffer(offsets), pa.py_buffer(hexlify(recalled.digests))
     )
     ids = _joined(pa.scalar("sha256:"), digests)
-    if all(recalled.known):
+    if 0 not in recalled.known:
         return ids
     known = pa.UInt8Array.from_buffers(pa.uint8(), count, [None, pa.py_buffer(recalled.known)]).cast(
         pa.bool_()
@@ -129,8 +132,18 @@ def digest_ids(recalled: Recalled) -> pa.Array:
 
 
 def stat_ids(group: Sequence[Found]) -> pa.Array:
-    mtimes_ns = pa.array(_column(group, lambda found: found.files.mtimes_ns), pa.int64())
-    return _joined(pa.scalar("stat:"), mtimes_ns.cast(pa.string()))
+    """`stat:` and the modified time."""
+    mtimes_ns = _column(group, 1)
+    ids = _joined(pa.scalar("stat:"), mtimes_ns.cast(pa.string()))
+    far_off = pc.is_in(mtimes_ns, pa.array([TIME_LIMIT_NS, -TIME_LIMIT_NS]))
+    if not pc.any(far_off).as_py():
+        return ids
+    paths = chain.from_iterable(
+        (f"{some.folder}{name}" for name in some.names.split("/"))
+        for some in (found.files for found in group)
+    )
+    exact = [f"stat:{os.stat(path).st_mtime_ns}" for path in compress(paths, far_off.to_pylist())]
+    return pc.replace_with_mask(ids, far_off, pa.array(exact, pa.string()))
 
 
 def no_ids(count: int) -> pa.Array:
@@ -140,8 +153,9 @@ def no_ids(count: int) -> pa.Array:
 # --- columns
 
 
-def _column(group: Sequence[Found], part: Callable[[Found], Iterable[Item]]) -> list[Item]:
-    return list(chain.from_iterable(map(part, group)))
+def _column(group: Sequence[Found], number: int) -> pa.Array:
+    packed = b"".join(found.files.column(number) for found in group)
+    return pa.Int64Array.from_buffers(pa.int64(), len(packed) // NUMBER_BYTES, [None, pa.py_buffer(packed)])
 
 
 def _split(text: str) -> pa.Array:

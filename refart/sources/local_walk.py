@@ -6,9 +6,8 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
 from functools import partial
 from itertools import compress, islice
 from operator import attrgetter
@@ -23,16 +22,16 @@ STEP_ITEMS: Final = 256
 """Items that one thread looks up before it sees how long that took."""
 
 STEP_S: Final = 0.01
-"""How long a thread goes on with one folder. What is left is for whichever thread is free."""
+"""How long a thread goes on with one folder where it has to wait. What is left is for whichever thread is free."""
 
 JUDGED_S: Final = 0.02
 """Work after which it is seen whether more threads would help, or fewer."""
 
-FEW_ITEMS: Final = 4096
-"""A folder with fewer is held as entries, which are large; of others, only the names are."""
+PARTS: Final = 16
+"""So many steps' worth of files of one folder are told of together."""
 
 MOST_ITEMS: Final = 131_072
-"""Names of one folder that are in memory; a folder with more is taken in parts."""
+"""Names of one folder that are in memory; a larger folder is taken in parts."""
 
 LONG_PATH: Final = 200
 """Characters of a folder's path above which names are looked up by their whole path: what is too long for the system to
@@ -59,7 +58,7 @@ def alone(path: str, details: os.stat_result) -> Generator[Found, None, None]:
     """One file, as if it lay alone in its folder."""
     folder, name = os.path.split(path)
     columns = ([name], [details.st_size], [details.st_mtime_ns], [details.st_ino])
-    yield Found("", Files(folder.rstrip("/") + "/", *columns), {})
+    yield Found("", Files.of(folder.rstrip("/") + "/", *columns), {})
 
 
 class _Folder(NamedTuple):
@@ -79,7 +78,7 @@ class _Step(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    found: Found | None
+    found: Sequence[Found]
     folders: Sequence[_Folder]
     begun: Sequence[_Step]
     """What is left to do of the folder, to be taken from the end."""
@@ -129,8 +128,7 @@ def walk(root: str, pool: Executor, *, width: int, follow_symlinks: bool) -> Gen
                 wall_s = processor_s = 0.0
             folders += reversed(answer.folders)  # taken from the end: pages are easier to sort
             begun += answer.begun
-            if answer.found is not None:
-                yield answer.found
+            yield from answer.found
     finally:
         _close(begun, running)
 
@@ -194,33 +192,36 @@ def _waited(wall_s: float, processor_s: float, at_once: int) -> bool:
 
 def _take(step: _Step, follow_symlinks: bool, at_once: int) -> _Answer:
     """Do one step, as one of `at_once` threads."""
-    wall_s, processor_s = time.perf_counter(), time.thread_time()
-    found, folders, begun = _do(step, follow_symlinks, at_once)
-    if begun and not folders and found is None:
-        return _Answer(found, folders, begun, 0.0, 0.0)
-    return _Answer(found, folders, begun, time.perf_counter() - wall_s, time.thread_time() - processor_s)
-
-
-def _do(
-    step: _Step, follow_symlinks: bool, at_once: int
-) -> tuple[Found | None, Sequence[_Folder], Sequence[_Step]]:
-    """What a step finds, and the steps that it leaves."""
     folder, listing, items = step
     if listing is not None:
-        names, listing = _rest(folder, listing)
-        return None, (), _steps(folder, listing, names, at_once)
-    until_s = time.perf_counter() + STEP_S
-    with _opened(folder) as descriptor:
+        items, listing = _listed(folder, listing)
+        return _Answer((), (), _steps(folder, listing, _names(items), at_once), 0.0, 0.0)
+    wall_s, processor_s = time.perf_counter(), time.thread_time()
+    gathered = _Gathered(folder)
+    descriptor = _opened(folder)
+    try:
         if items is None:
-            items, listing = _listed(folder, descriptor)
+            items, listing = _listed(folder, _begun(folder, descriptor), as_entries=at_once == 1)
         if at_once > 1 and len(items) > STEP_ITEMS:
-            return None, (), _steps(folder, listing, _names(items), at_once)
-        details: list[os.stat_result] = []
-        while len(details) < len(items) and (not details or time.perf_counter() < until_s):
-            some = items[len(details) : len(details) + STEP_ITEMS]
-            details += _look_up(folder, descriptor, some, follow_symlinks)
-    found, folders = _sorted_out(folder, _names(items[: len(details)]), details)
-    return found, folders, _steps(folder, listing, _names(items[len(details) :]), at_once)
+            return _Answer((), (), _steps(folder, listing, _names(items), at_once), 0.0, 0.0)
+        left = list(reversed(items))
+        del items  # an entry that was looked up is large
+        while left:
+            some = left[: -STEP_ITEMS - 1 : -1]
+            del left[-STEP_ITEMS:]
+            gathered.add(_names(some), _look_up(folder, descriptor, some, follow_symlinks))
+            spent_s = time.perf_counter() - wall_s
+            if spent_s > STEP_S and _waited(spent_s, time.thread_time() - processor_s, at_once):
+                break
+    except BaseException:
+        if listing is not None:
+            listing.close()
+        raise
+    finally:
+        os.close(descriptor)
+    begun = _steps(folder, listing, _names(left[::-1]), at_once)
+    wall_s, processor_s = time.perf_counter() - wall_s, time.thread_time() - processor_s
+    return _Answer(gathered.found(), gathered.folders, begun, wall_s, processor_s)
 
 
 def _steps(
@@ -238,56 +239,39 @@ def _names(items: Sequence[_Item]) -> list[str]:
     return [entry.name for entry in cast("Sequence[os.DirEntry[str]]", items)]
 
 
-@contextmanager
-def _opened(folder: _Folder) -> Iterator[int]:
+def _opened(folder: _Folder) -> int:
     """A descriptor of a folder: from there, the system finds a name faster than by its whole path."""
     try:
-        descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
+        return os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise files.reading_error(error, folder.path) from error
+
+
+def _begun(folder: _Folder, descriptor: int) -> os._ScandirIterator[str]:
     try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        return os.scandir(descriptor)
+    except OSError as error:
+        raise files.reading_error(error, folder.path) from error
 
 
-def _listed(folder: _Folder, descriptor: int) -> tuple[Sequence[_Item], os._ScandirIterator[str] | None]:
-    """What a folder holds, by name, and its listing where that may have more.
+def _listed(
+    folder: _Folder, listing: os._ScandirIterator[str], *, as_entries: bool = False
+) -> tuple[Sequence[_Item], os._ScandirIterator[str] | None]:
+    """The next items of a folder by name, and its listing where that may have more.
 
-    A small folder as entries: they are looked up faster, but large, and of no use once the descriptor is closed.
+    Entries are looked up faster than names, but they are larger, and of no use once their descriptor is closed.
     """
+    items: Sequence[_Item]
     try:
-        listing = os.scandir(descriptor)
+        some = islice(listing, MOST_ITEMS)
+        items = sorted(some, key=attrgetter("name")) if as_entries else sorted(entry.name for entry in some)
     except OSError as error:
-        raise files.reading_error(error, folder.path) from error
-    with _closing_on_error(folder, listing):
-        entries = list(islice(listing, FEW_ITEMS))
-    if len(entries) < FEW_ITEMS:
         listing.close()
-        return sorted(entries, key=attrgetter("name")), None
-    names, rest = _rest(folder, listing)
-    return sorted([*_names(entries), *names]), rest
-
-
-def _rest(
-    folder: _Folder, listing: os._ScandirIterator[str]
-) -> tuple[list[str], os._ScandirIterator[str] | None]:
-    """The next names of a folder in their order, and its listing where that may have more."""
-    with _closing_on_error(folder, listing):
-        names = sorted(entry.name for entry in islice(listing, MOST_ITEMS))
-    if len(names) == MOST_ITEMS:
-        return names, listing
+        raise files.reading_error(error, folder.path) from error
+    if len(items) == MOST_ITEMS:
+        return items, listing
     listing.close()
-    return names, None
-
-
-@contextmanager
-def _closing_on_error(folder: _Folder, listing: os._ScandirIterator[str]) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        listing.close()
-        raise files.reading_error(error, folder.path) from error
+    return items, None
 
 
 def _look_up(
@@ -319,35 +303,51 @@ def _broken_link(path: str) -> NotFoundError:
     return NotFoundError(f"{path!r} is a symbolic link to {os.readlink(path)!r}, which does not exist")
 
 
-def _sorted_out(
-    folder: _Folder, names: list[str], details: Sequence[os.stat_result]
-) -> tuple[Found | None, list[_Folder]]:
-    """The files among what was looked up, and the folders. Links are left out: one that is followed is none."""
-    modes = [found.st_mode for found in details]
-    kinds = {stat.S_IFMT(mode) for mode in set(modes)}
-    folders: list[_Folder] = []
-    if not kinds.isdisjoint((stat.S_IFDIR, stat.S_IFLNK)):
-        folders = [
-            _below(folder, *item)
-            for item in zip(names, details, strict=True)
-            if stat.S_ISDIR(item[1].st_mode)
-        ]
-        kept = [not (stat.S_ISDIR(mode) or stat.S_ISLNK(mode)) for mode in modes]
-        names, details = list(compress(names, kept)), list(compress(details, kept))
-    if not names:
-        return None, folders
-    problems: dict[int, str] = {}
-    if kinds - {stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK} or not _is_utf8(folder.path + "/".join(names)):
-        told = (problem_of(folder.path + name, found) for name, found in zip(names, details, strict=True))
-        problems = {i: problem for i, problem in enumerate(told) if problem is not None}
-    group = Files(
-        folder.path,
-        names,
-        [found.st_size for found in details],
-        [found.st_mtime_ns for found in details],
-        [found.st_ino for found in details],
-    )
-    return Found(folder.key, group, problems), folders
+class _Gathered:
+    """What is found in one folder, step by step."""
+
+    def __init__(self, folder: _Folder) -> None:
+        self.folders: list[_Folder] = []
+        self._folder = folder
+        self._found: list[Found] = []
+        self._parts: list[Files] = []
+
+    def found(self) -> Sequence[Found]:
+        if self._parts:
+            self._found.append(Found(self._folder.key, Files.joined(self._parts), _NO_PROBLEMS))
+            self._parts = []
+        return self._found
+
+    def add(self, names: list[str], details: Sequence[os.stat_result]) -> None:
+        """Note the files and the folders among some names. Links are left out: one that is followed is none."""
+        kinds = {stat.S_IFMT(mode) for mode in {found.st_mode for found in details}}
+        if not kinds.isdisjoint((stat.S_IFDIR, stat.S_IFLNK)):
+            each = list(zip(names, details, strict=True))
+            self.folders += (_below(self._folder, *item) for item in each if stat.S_ISDIR(item[1].st_mode))
+            kept = [not (stat.S_ISDIR(found.st_mode) or stat.S_ISLNK(found.st_mode)) for found in details]
+            names, details = list(compress(names, kept)), list(compress(details, kept))
+        if not names:
+            return
+        path = self._folder.path
+        numbers = (
+            [d.st_size for d in details],
+            [d.st_mtime_ns for d in details],
+            [d.st_ino for d in details],
+        )
+        files = Files.of(path, names, *numbers)
+        if kinds - _NO_PROBLEM or not _is_utf8(path + files.names):
+            told = (problem_of(path + name, found) for name, found in zip(names, details, strict=True))
+            problems = {i: problem for i, problem in enumerate(told) if problem is not None}
+            self.found()
+            self._found.append(Found(self._folder.key, files, problems))
+        else:
+            self._parts.append(files)
+            if len(self._parts) == PARTS:
+                self.found()
+
+
+_NO_PROBLEM: Final = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK))
+_NO_PROBLEMS: Final[Mapping[int, str]] = {}
 
 
 def _below(parent: _Folder, name: str, details: os.stat_result) -> _Folder:
