@@ -31,7 +31,7 @@ from refart.errors import SourceError
 from refart.parallel import thread_pool
 from refart.sources.listed import Circles, Listed
 
-AT_ONCE: Final = 32
+AT_ONCE: Final = 16
 """Requests at once, at most. With 1,000 keys a response and 50 ms a request, that is more than one core parses."""
 
 FIRST_AT_ONCE: Final = 8
@@ -50,7 +50,7 @@ FREE_MISSES: Final = 32
 """Ranges that may turn out empty; beyond, one for every `RESPONSES_A_MISS` responses."""
 RESPONSES_A_MISS: Final = 4
 
-A_TASK: Final = 8
+A_TASK: Final = 4
 """Requests that one task of an executor makes at once."""
 
 WORTH_A_CUT: Final = 2.0
