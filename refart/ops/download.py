@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
+from itertools import chain, islice
 from typing import Final, Literal, NamedTuple, Self, get_args
 
 from refart import checksums, files
@@ -32,6 +33,15 @@ LINKS: tuple[Link, ...] = ("auto", "reflink", "hardlink", "copy")
 _BATCH_ROWS = 4096  # entries that are looked up together
 
 FIRST_THREADS: Final = 2
+"""Files that are worked on at once, to begin with."""
+
+LARGE_BYTES: Final = 1 << 20  # 1 MiB
+"""Where the first files are as large on average, as many are worked on as there may be threads: those that move and
+hash much get on beside each other, and the files may be too few to find their number by trying."""
+
+_FIRST_FILES = 64
+
+
 REQUESTS_A_THREAD: Final = 4
 """Where a source is slow, up to so many requests are under way for each configured thread: threads that wait cost
 little."""
@@ -103,7 +113,11 @@ def download(
                 task.advance(present_files)
                 yield from absent
 
-        for outcomes in map_paced(pool, fetcher.place, missing(), Pace(FIRST_THREADS, most, least=1)):
+        wanted = missing()
+        head = list(islice(wanted, _FIRST_FILES))
+        is_large = sum(each.entry.size or 0 for each in head) >= LARGE_BYTES * max(len(head), 1)
+        pace = Pace(context.local.config.threads if is_large else FIRST_THREADS, most, least=1)
+        for outcomes in map_paced(pool, fetcher.place, chain(head, wanted), pace):
             for outcome in outcomes:
                 _count(report, outcome)
             receipts.add(outcome.receipt for outcome in outcomes)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal, NoReturn, cast
 
@@ -14,7 +16,7 @@ from refart.checksums import MultipartHasher, StreamHasher
 from refart.context import Context, Local
 from refart.entries import Entry
 from refart.errors import ChecksumError, RefartError, ReferenceChangedError
-from refart.parallel import check_stopped, thread_pool
+from refart.parallel import available_cores, check_stopped, thread_pool
 from refart.sources.base import Fetched, Opened
 from refart.store import Store
 
@@ -30,6 +32,9 @@ COMPARED: Final[frozenset[Rung]] = frozenset({"sha256", "md5", "crc64nvme", "crc
 
 LARGE_BYTES: Final = 1 << 23  # 8 MiB
 """From here on the hashes of an entry are computed beside each other, while its next bytes come and are written."""
+
+_spare: Final = threading.BoundedSemaphore(max(available_cores() // 2, 1))
+"""How many entries at once: with more of them under way, all cores have work, and threads would only add to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,8 @@ class VerifiedStream:
         self.checked: Checked | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        is_large = (self._entry.size or 0) >= LARGE_BYTES
-        with thread_pool(2) if is_large else nullcontext() as pool:
-            verifier = Verifier(self._entry, self._fetched, pool)
+        with _hashing_threads(self._entry) as threads:
+            verifier = Verifier(self._entry, self._fetched, threads)
             for chunk in self._fetched.chunks:
                 check_stopped()
                 verifier.update(chunk)
@@ -60,11 +64,24 @@ class VerifiedStream:
             self.checked = verifier.finish()
 
 
+@contextmanager
+def _hashing_threads(entry: Entry) -> Iterator[Sequence[Executor]]:
+    """A thread for each hash of an entry; none where the thread that reads it does as well."""
+    if (entry.size or 0) < LARGE_BYTES or not _spare.acquire(blocking=False):
+        yield ()
+        return
+    try:
+        with thread_pool(1) as first, thread_pool(1) as second:
+            yield first, second
+    finally:
+        _spare.release()
+
+
 class Verifier:
     """Compares the bytes of one entry, as they come, with everything recorded about it."""
 
-    def __init__(self, entry: Entry, fetched: Fetched, pool: Executor | None = None) -> None:
-        """`pool` computes each hash in a thread of its own, one chunk behind the caller: hashing releases the GIL."""
+    def __init__(self, entry: Entry, fetched: Fetched, threads: Sequence[Executor] = ()) -> None:
+        """`threads`, each a pool of one, hash up to two chunks behind the caller: hashing releases the GIL."""
         self._entry, self._fetched = entry, fetched
         self._algo, _ = checksums.split(entry.content_id)
         self._computes = checksums.can_compute(self._algo) and (self._algo != "md5" or fetched.hash_is_plain)
@@ -76,8 +93,8 @@ class Verifier:
         self._updates = [hasher.update for hasher in self._hashers.values()]
         if self._parts is not None:
             self._updates.append(self._parts.update)
-        self._pool = pool
-        self._running: list[Future[None]] = []
+        self._threads = threads
+        self._running: deque[Future[None]] = deque()
         if entry.size is not None and fetched.size is not None and fetched.size != entry.size:
             self.fail("size", f"{entry.size:,} bytes", f"{fetched.size:,} bytes")
 
@@ -86,16 +103,19 @@ class Verifier:
         self._size_bytes += len(chunk)
         if self._entry.size is not None and self._size_bytes > self._entry.size:
             self.fail("size", f"{self._entry.size:,} bytes", f"{self._size_bytes:,} bytes or more")
-        if self._pool is None:
+        if not self._threads:
             for update in self._updates:
                 update(chunk)
             return
-        self._wait()
-        self._running = [self._pool.submit(update, chunk) for update in self._updates]
+        self._wait(len(self._updates))
+        for number, update in enumerate(self._updates):
+            thread = self._threads[number % len(self._threads)]  # always the same one, so that order is kept
+            self._running.append(thread.submit(update, chunk))
 
-    def _wait(self) -> None:
-        for update in self._running:
-            update.result()
+    def _wait(self, left: int = 0) -> None:
+        """Until no more than so many updates are to be made."""
+        while len(self._running) > left:
+            self._running.popleft().result()
 
     def finish(self) -> Checked:
         """The outcome. Raises `ChecksumError` or `ReferenceChangedError` where anything differs."""

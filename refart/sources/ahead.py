@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from typing import Final, TypeAlias
 
 from refart.errors import SourceError
-from refart.parallel import check_stopped, map_bounded, thread_pool
+from refart.parallel import available_cores, check_stopped, map_bounded, thread_pool
 
 RANGE_BYTES: Final = 1 << 23  # 8 MiB
 READERS: Final = 4
@@ -17,6 +17,9 @@ READERS: Final = 4
 
 SLOW: Final = 0.5
 """A body is slow where so much of the time goes by in waiting for it."""
+
+BUSY: Final = 0.6
+"""This process is busy where it uses so much of all cores: then more requests at once would only cost more."""
 
 _readers: Final = threading.BoundedSemaphore(4 * READERS)
 """Of all objects together, since each holds a range in memory."""
@@ -33,15 +36,16 @@ def read_ahead(
     *,
     readers: int = READERS,
     clock: Callable[[], float] = time.perf_counter,
+    cpu_clock: Callable[[], float] = time.process_time,
 ) -> Generator[bytes]:
     """All bytes of `body`, which is the whole of an object.
 
-    Where a large one is waited for longer than it is worked on, it is given up for ranges that up to so many threads
-    read at once: a server, or the way to it, gives each connection its share. A server that does not answer with a
-    range keeps its first body. Errors are those of `body` and `open_range`.
+    Where a large one is waited for longer than it is worked on, though the processor has time, it is given up for
+    ranges that up to so many threads read at once: a server, or the way to it, gives each connection its share. A
+    server that does not answer with a range keeps its first body. Errors are those of `body` and `open_range`.
     """
     position = looked_at = 0
-    waited_s, since_s = 0.0, clock()
+    waited_s, since_s, cpu_s = 0.0, clock(), cpu_clock()
     with closing(body):
         asked_s = since_s
         for chunk in body:
@@ -51,7 +55,9 @@ def read_ahead(
             asked_s = clock()
             if position - looked_at < RANGE_BYTES:
                 continue
-            if waited_s > SLOW * (asked_s - since_s) and size_bytes - position > RANGE_BYTES:
+            elapsed_s = asked_s - since_s
+            is_busy = cpu_clock() - cpu_s > BUSY * available_cores() * elapsed_s
+            if waited_s > SLOW * elapsed_s and not is_busy and size_bytes - position > RANGE_BYTES:
                 with _free(readers) as free:
                     try:
                         first = open_range(position, position + RANGE_BYTES) if free > 1 else None
@@ -61,7 +67,7 @@ def read_ahead(
                         body.close()
                         yield from _by_ranges(first, position, size_bytes, open_range, free)
                         return
-            waited_s, since_s, looked_at = 0.0, asked_s, position
+            waited_s, since_s, cpu_s, looked_at = 0.0, asked_s, cpu_clock(), position
 
 
 @contextmanager

@@ -379,6 +379,7 @@ class SourceSuite:
         """Where a source reads ahead by ranges, they are of the logged object, whatever happens meanwhile."""
         monkeypatch.setattr(ahead, "RANGE_BYTES", 1 << 20)
         monkeypatch.setattr(ahead, "SLOW", -1.0)
+        monkeypatch.setattr(ahead, "BUSY", 99.0)
         data = bytes(n % 251 for n in range(1 << 20)) * 5
         entry = self.logged(source, place, data)
         read_back, checked = read_checked(source, entry)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from refart.errors import ReferenceChangedError, SourceError
+from refart.parallel import available_cores
 from refart.sources import ahead
 from refart.sources.ahead import read_ahead
 
@@ -32,8 +33,14 @@ class Server:
     refuse: Callable[[int], Exception | None] = lambda start: None
     """What becomes of the request for the range from there on."""
     now_s: float = 0.0
+    cpu_share: float = 0.0
+    """Of all cores, what this process uses."""
     asked: list[tuple[int, int]] = field(default_factory=list)
     open_bodies: int = 0
+
+    @property
+    def cpu_s(self) -> float:
+        return self.cpu_share * available_cores() * self.now_s
 
     def body(self, start: int = 0, stop: int = len(DATA)) -> Generator[bytes]:
         self.open_bodies += 1
@@ -53,7 +60,12 @@ class Server:
     def read(self, readers: int = 4) -> bytes:
         data = b""
         for chunk in read_ahead(
-            self.body(), len(DATA), self.open_range, readers=readers, clock=lambda: self.now_s
+            self.body(),
+            len(DATA),
+            self.open_range,
+            readers=readers,
+            clock=lambda: self.now_s,
+            cpu_clock=lambda: self.cpu_s,
         ):
             data += chunk
             self.now_s += self.work_s
@@ -62,6 +74,12 @@ class Server:
 
 def test_a_body_that_comes_fast_enough_is_all_that_is_asked_for() -> None:
     server = Server(wait_s=0.4, work_s=0.5)
+    assert server.read() == DATA
+    assert server.asked == []
+
+
+def test_a_body_is_kept_where_the_processor_is_what_is_waited_for() -> None:
+    server = Server(cpu_share=0.9)
     assert server.read() == DATA
     assert server.asked == []
 
@@ -83,7 +101,9 @@ def test_a_body_that_becomes_slow_in_the_middle() -> None:
             server.now_s += number > 45
             yield chunk
 
-    chunks = read_ahead(slower(), len(DATA), server.open_range, clock=lambda: server.now_s)
+    chunks = read_ahead(
+        slower(), len(DATA), server.open_range, clock=lambda: server.now_s, cpu_clock=lambda: server.cpu_s
+    )
     assert b"".join(chunks) == DATA
     assert server.asked[0][0] == 500
 
@@ -91,7 +111,9 @@ def test_a_body_that_becomes_slow_in_the_middle() -> None:
 def test_what_is_nearly_there_is_awaited() -> None:
     server = Server()
     body = server.body(0, 200)
-    chunks = read_ahead(body, 200, server.open_range, clock=lambda: server.now_s)
+    chunks = read_ahead(
+        body, 200, server.open_range, clock=lambda: server.now_s, cpu_clock=lambda: server.cpu_s
+    )
     assert b"".join(chunks) == DATA[:200]
     assert server.asked == []
 
@@ -118,7 +140,13 @@ def test_a_body_that_breaks_while_it_is_slow_raises_its_error() -> None:
 
 def test_leaving_early_lets_go_of_all_that_was_begun() -> None:
     server = Server()
-    chunks = read_ahead(server.body(), len(DATA), server.open_range, clock=lambda: server.now_s)
+    chunks = read_ahead(
+        server.body(),
+        len(DATA),
+        server.open_range,
+        clock=lambda: server.now_s,
+        cpu_clock=lambda: server.cpu_s,
+    )
     for _ in range(25):
         next(chunks)
     assert server.asked
@@ -130,7 +158,14 @@ def test_leaving_early_lets_go_of_all_that_was_begun() -> None:
 def test_few_ranges_are_in_memory_at_once() -> None:
     """However slow the one who takes them is."""
     server = Server()
-    chunks = read_ahead(server.body(), len(DATA), server.open_range, readers=2, clock=lambda: server.now_s)
+    chunks = read_ahead(
+        server.body(),
+        len(DATA),
+        server.open_range,
+        readers=2,
+        clock=lambda: server.now_s,
+        cpu_clock=lambda: server.cpu_s,
+    )
     taken = sum(len(next(chunks)) for _ in range(15))
     assert all(start < taken + 300 for start, _ in server.asked)
     chunks.close()

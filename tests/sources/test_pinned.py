@@ -266,6 +266,7 @@ class TestReadingAhead:
     def slow(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ahead, "RANGE_BYTES", 30_000)
         monkeypatch.setattr(ahead, "SLOW", -1.0)
+        monkeypatch.setattr(ahead, "BUSY", 99.0)
 
     def read(self, server: Server, entry: Entry | None = None) -> bytes:
         with pinned.fetch(server.get, entry or server.entry(), wanted, server.stat, readers=3) as fetched:

@@ -82,6 +82,7 @@ class TestCounts:
         gets: int,
     ) -> None:
         monkeypatch.setattr(ahead, "SLOW", -1.0)
+        monkeypatch.setattr(ahead, "BUSY", 99.0)
         source = S3Source(options)
         unversioned_lake.put("large", b"x" * (3 * ahead.RANGE_BYTES))
         entry = only(listed(source, f"{unversioned_lake.uri}/large"))
