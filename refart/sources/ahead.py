@@ -21,8 +21,9 @@ SLOW: Final = 0.5
 BUSY: Final = 0.6
 """This process is busy where it uses so much of all cores: then more requests at once would only cost more."""
 
-_readers: Final = threading.BoundedSemaphore(4 * READERS)
-"""Of all objects together, since each holds a range in memory."""
+_connections: Final = threading.BoundedSemaphore(2 * READERS)
+"""By which large objects are read, all together. Where there are as many bodies, none need be divided; and each range
+is held in memory."""
 
 OpenRange: TypeAlias = Callable[[int, int], Generator[bytes]]
 """The bytes from one position to another; the request is made at once. Raises `SourceError` where the server does not
@@ -46,7 +47,7 @@ def read_ahead(
     """
     position = looked_at = 0
     waited_s, since_s, cpu_s = 0.0, clock(), cpu_clock()
-    with closing(body):
+    with closing(body), _free_connections(1) as own:
         asked_s = since_s
         for chunk in body:
             waited_s += clock() - asked_s
@@ -58,29 +59,29 @@ def read_ahead(
             elapsed_s = asked_s - since_s
             is_busy = cpu_clock() - cpu_s > BUSY * available_cores() * elapsed_s
             if waited_s > SLOW * elapsed_s and not is_busy and size_bytes - position > RANGE_BYTES:
-                with _free(readers) as free:
+                with _free_connections(own and readers - 1) as more:
                     try:
-                        first = open_range(position, position + RANGE_BYTES) if free > 1 else None
+                        first = open_range(position, position + RANGE_BYTES) if more else None
                     except SourceError:
-                        first, readers = None, 0
+                        first, own = None, 0
                     if first is not None:
                         body.close()
-                        yield from _by_ranges(first, position, size_bytes, open_range, free)
+                        yield from _by_ranges(first, position, size_bytes, open_range, own + more)
                         return
             waited_s, since_s, cpu_s, looked_at = 0.0, asked_s, cpu_clock(), position
 
 
 @contextmanager
-def _free(wanted: int) -> Iterator[int]:
-    """As many readers as are wanted, or fewer, perhaps none, where other objects have them."""
+def _free_connections(wanted: int) -> Iterator[int]:
+    """As many as are wanted, or fewer, perhaps none, where other objects have them."""
     taken = 0
     try:
-        while taken < wanted and _readers.acquire(blocking=False):
+        while taken < wanted and _connections.acquire(blocking=False):
             taken += 1
         yield taken
     finally:
         if taken:
-            _readers.release(taken)
+            _connections.release(taken)
 
 
 def _by_ranges(

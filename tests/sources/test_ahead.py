@@ -19,7 +19,7 @@ DATA = bytes(n % 251 for n in range(1_000))
 @pytest.fixture(autouse=True)
 def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead, "RANGE_BYTES", 100)
-    monkeypatch.setattr(ahead, "_readers", threading.BoundedSemaphore(4))
+    monkeypatch.setattr(ahead, "_connections", threading.BoundedSemaphore(4))
 
 
 @dataclass
@@ -172,8 +172,8 @@ def test_few_ranges_are_in_memory_at_once() -> None:
 
 
 @pytest.mark.parametrize("others", [3, 4])
-def test_where_others_have_the_readers_the_body_is_kept(others: int) -> None:
-    with ahead._free(others):
+def test_where_others_have_the_connections_the_body_is_kept(others: int) -> None:
+    with ahead._free_connections(others):
         server = Server()
         assert server.read() == DATA
         assert server.asked == []
