@@ -64,7 +64,7 @@ class S3Lister:
             self._told += len(listed.keys)
             self._current += listed.objects.num_rows
             old = self._told - self._current
-            is_new = self._with_versions and self._client.lists_versions is None
+            is_new = self._with_versions is not False and self._client.lists_versions is None
             if is_new and self._told >= JUDGED_FROM and old > MAX_OLD * self._told:
                 self._with_versions = False
                 _log.warning(
@@ -75,7 +75,7 @@ class S3Lister:
                     old,
                     self._told,
                 )
-            goes_on_without = not self._with_versions
+            goes_on_without = self._with_versions is False  # None in a worker that only continued so far
         if goes_on_without and listed.following is not None and listed.resume_key is not None:
             return replace(listed, following={"StartAfter": listed.resume_key})
         return listed

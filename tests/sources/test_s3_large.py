@@ -11,6 +11,7 @@ import pytest
 from refart.errors import InvalidInputError, SourceError
 from refart.sources import s3_lister, s3_listing, splitting
 from refart.sources.s3 import S3Source
+from refart.sources.s3_lister import S3Lister
 from refart.testing import Lake, S3Requests
 from tests.sources.suite import listed
 
@@ -69,6 +70,20 @@ def test_a_bucket_that_does_not_list_in_order_is_listed_one_response_after_anoth
     assert listed(source, f"{lake.uri}/data").keys() == set(KEYS)
     asked = s3_requests.count("ListObjectVersions") + s3_requests.count("ListObjectsV2")
     assert asked == len(KEYS) // 5 + 1  # beside KEYS, the lake has objects of its own
+
+
+def test_who_only_continues_a_listing_keeps_its_versions(
+    source: S3Source, versioned_lake: Lake, pages_of_five: None
+) -> None:
+    """As a worker of an executor does, which was not asked to begin one."""
+    for key in KEYS[:15]:
+        versioned_lake.put(f"data/{key}", b"x")
+    prefix, what = "data/", "listing"
+    lister = S3Lister(source._client, versioned_lake.bucket)
+    following = lister.ask(prefix, what, "", None).following
+    continued = S3Lister(source._client, versioned_lake.bucket).ask(prefix, what, "", following)
+    assert "KeyMarker" in continued.following
+    assert all(continued.objects.column("pin").to_pylist())
 
 
 class TestOldVersions:
