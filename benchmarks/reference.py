@@ -1,6 +1,6 @@
 """References one prefix in a new workspace and prints what it found: what `benchmarks.listing` measures of refart.
 
-    python -m benchmarks.reference s3://lake/warehouse/events/ --folder /tmp/empty --log
+    python -m benchmarks.reference s3://lake/warehouse/events/ --folder empty --log
 
 With `--processes N` that many list the prefix (`executor=`). Without `--log` the manifest of the draft is built in a
 temporary folder, and nothing is stored. Prints JSON: rows, bytes (the sum of the sizes), version (of refart), add_cpu_s

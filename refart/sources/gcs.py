@@ -16,7 +16,7 @@ from refart.sources import gcs_listing, gcs_reading, pinned
 from refart.sources.base import Held
 from refart.sources.gcs_client import GONE, MISSING, GCSClient, status_of
 from refart.sources.gcs_listing import LISTING_FIELDS, OBJECT_FIELDS
-from refart.sources.listed import Circles, Listed, Row
+from refart.sources.listed import Listed, Row, one_by_one
 from refart.sources.object_source import ObjectSource
 from refart.sources.objects import joined
 from refart.sources.pinned import uri_of
@@ -73,15 +73,7 @@ class _Bucket:
         return joined(self.root, keys)
 
     def responses(self, prefix: str) -> Iterator[Listed]:
-        circles = Circles(f"listing {self.root}{prefix}")
-        following = None
-        while True:
-            listed = self.ask(prefix, "", following)
-            yield listed
-            following = listed.following
-            if following is None:
-                return
-            circles.check(following)
+        return one_by_one(partial(self.ask, prefix, ""), f"listing {self.root}{prefix}")
 
     def ranged(self, prefix: str) -> Ranged | None:
         if self.name in self.unordered:

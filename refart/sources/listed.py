@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -100,6 +100,21 @@ def listed(objects: pa.RecordBatch, keys: list[str], following: Any) -> Listed:
     return Listed(
         objects, following, ascending, ascending, in_order, ascending[-1] if in_order and keys else None
     )
+
+
+def one_by_one(ask: Callable[[Any], Listed], what: str) -> Iterator[Listed]:
+    """Every response of a listing in turn: `ask` is given what the one before says is `following`, None at first.
+
+    Raises `SourceError`, which begins with `what`, where the listing would never end.
+    """
+    circles, following = Circles(what), None
+    while True:
+        response = ask(following)
+        yield response
+        following = response.following
+        if following is None:
+            return
+        circles.check(following)
 
 
 class Circles:

@@ -17,7 +17,7 @@ from refart.entries import Entry
 from refart.errors import InvalidInputError, NotFoundError, RefartError, SourceError
 from refart.sources import pinned, s3_checksums, s3_listing, s3_reading
 from refart.sources.base import Held
-from refart.sources.listed import Circles, Listed, Row
+from refart.sources.listed import Listed, Row, one_by_one
 from refart.sources.object_source import ObjectSource
 from refart.sources.objects import joined
 from refart.sources.pinned import NotThat, uri_of
@@ -90,15 +90,7 @@ class _Bucket:
 
     def responses(self, prefix: str) -> Iterator[Listed]:
         what = f"listing {self.root}{prefix}"
-        circles = Circles(what)
-        following = None
-        while True:
-            listed = self.lister.ask(prefix, what, "", following)
-            yield listed
-            following = listed.following
-            if following is None:
-                return
-            circles.check(following)
+        return one_by_one(partial(self.lister.ask, prefix, what, ""), what)
 
     def ranged(self, prefix: str) -> Ranged | None:
         unordered = self.client.learnt().unordered

@@ -50,7 +50,9 @@ class S3Lister:
                     **asked,
                 )
             except RefartError as error:
-                if with_versions and not following and code_of(error) in DENIED | UNSUPPORTED:
+                # Only as long as nothing was pinned to a version: the rest would not be, and nobody would know.
+                is_first = not following and not self._told
+                if with_versions and is_first and code_of(error) in DENIED | UNSUPPORTED:
                     with_versions = self._with_versions = False
                     self._client.learnt().has_versions[self._bucket] = False
                     continue

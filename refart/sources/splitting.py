@@ -13,7 +13,6 @@ one (`a/b/17`: `a/b/18`, `a/b/2`, `a/c`, `b`), which tells in one round.
 from __future__ import annotations
 
 import math
-import time
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -28,17 +27,15 @@ from typing import Any, Final, Protocol, TypeAlias
 import pyarrow as pa
 
 from refart.errors import SourceError
-from refart.parallel import thread_pool
+from refart.parallel import Pace, thread_pool
 from refart.sources.listed import Circles, Listed
 
 AT_ONCE: Final = 16
-"""Requests at once, at most. With 1,000 keys a response and 50 ms a request, that is more than one core parses."""
+"""Requests at once, at most: at 50 ms each they bring more than one core parses, and more would need more memory."""
 
 FIRST_AT_ONCE: Final = 8
-"""Requests at once in the beginning; doubled as long as the processor waits for them (`BUSY`)."""
-
-BUSY: Final = 0.8
-"""Seconds of processor a second, from which on more requests at once would only wait for it."""
+"""Requests at once in the beginning. At 50 ms a request one core parses no more; where that is slower, more are tried
+(`parallel.Pace`)."""
 
 SKIPS: Final = 10
 """Cuts made at once where nobody knows at what depth keys branch."""
@@ -66,6 +63,9 @@ DIGITS: Final = 12
 
 SAMPLES: Final = 8
 """Keys of a response whose characters are looked at."""
+
+LONGEST_KEY: Final = 1024
+"""Characters of a key that are looked at; S3 and GCS take no more bytes."""
 
 
 class Ask(Protocol):
@@ -158,12 +158,14 @@ class _Far:
 
 
 def _answer(answers: tuple[Future[Listed], ...], task: Future[list[Listed]]) -> None:
-    error = task.exception()
-    for answer, found in zip(answers, task.result() if error is None else [None] * len(answers), strict=True):
-        if error is not None:
+    try:
+        found = task.result()
+    except BaseException as error:  # whatever became of it, somebody waits for these
+        for answer in answers:
             answer.set_exception(error)
-        elif found is not None:
-            answer.set_result(found)
+    else:
+        for answer, listed in zip(answers, found, strict=True):
+            answer.set_result(listed)
 
 
 _Asked: TypeAlias = tuple[str, Any]
@@ -212,7 +214,7 @@ class _Listing:
         self._ranges: list[_Range] = []  # by `lo`; each begins where the one before it ends
         self._is_cutting = True
         self._alphabets = _Alphabets()
-        self._pace = _Pace(ranged.at_once)
+        self._pace = Pace(FIRST_AT_ONCE, ranged.at_once)
 
     def run(self, last: Listed, responses: int) -> Iterator[pa.RecordBatch]:
         resume_key = last.resume_key or ""
@@ -247,7 +249,7 @@ class _Listing:
             self._join(span)
             return
         self._responses += 1
-        self._pace.count()
+        self._pace.ended(1)
         self._alphabets.learn(listed)
         objects = _after(listed.objects, span.told_to)
         if span.first is None:
@@ -277,6 +279,18 @@ class _Listing:
             span.waiting = []
         for left in (self._beside(span, -1), span):
             yield from self._seams(left)
+        self._forget(span)
+
+    def _forget(self, span: _Range) -> None:
+        """Make ranges that are done, and whose seams were compared, one with their neighbours: few are looked at."""
+        for left in (span, self._beside(span, -1)):
+            right = self._beside(left, 1)
+            if right is left or not (left.is_done and right.is_done) or left.beyond is not None:
+                continue
+            left.hi, left.beyond, left.asked = right.hi, right.beyond, right.asked
+            left.first = min(left.first or _END, right.first or _END)
+            left.listed_to, left.told_to = right.listed_to, max(left.told_to, right.told_to)
+            self._ranges.remove(right)
 
     def _beside(self, span: _Range, step: int) -> _Range:
         """The neighbour of a range; at either end, itself."""
@@ -346,7 +360,7 @@ class _Listing:
 
     def _cut_where_worth(self) -> None:
         while self._is_cutting:
-            free = self._pace.at_once - self._in_flight
+            free = self._pace.width - self._in_flight
             if free <= 0 or self._misses >= FREE_MISSES + self._responses / RESPONSES_A_MISS:
                 return
             followed = zip(self._ranges, [*self._ranges[1:], None], strict=True)
@@ -398,28 +412,6 @@ class _Listing:
         return sorted(cut for cut in skips if key < cut < hi)
 
 
-class _Pace:
-    """How many requests to make at once."""
-
-    def __init__(self, max_at_once: int) -> None:
-        self.at_once = min(FIRST_AT_ONCE, max_at_once)
-        self._max_at_once = max_at_once
-        self._begin()
-
-    def count(self) -> None:
-        """Count a response."""
-        self._responses += 1
-        if self._responses >= self.at_once:
-            busy_s, passed_s = time.process_time() - self._busy_s, time.perf_counter() - self._began_s
-            if busy_s < BUSY * passed_s:
-                self.at_once = min(2 * self.at_once, self._max_at_once)
-            self._begin()
-
-    def _begin(self) -> None:
-        self._responses = 0
-        self._busy_s, self._began_s = time.process_time(), time.perf_counter()
-
-
 class _Alphabets:
     """The characters of keys, position by position; by them, keys are numbers."""
 
@@ -428,7 +420,7 @@ class _Alphabets:
 
     def learn(self, listed: Listed) -> None:
         for key in listed.keys[:: max(1, len(listed.keys) // SAMPLES)]:
-            for position, character in enumerate(key):
+            for position, character in enumerate(key[:LONGEST_KEY]):
                 self._seen[position].add(character)
 
     def ratio(self, first: str, last: str, hi: str) -> float:

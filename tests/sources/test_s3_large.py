@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from refart.errors import InvalidInputError, SourceError
+from refart.errors import InvalidInputError, PermissionDeniedError, SourceError
 from refart.sources import s3_lister, s3_listing, splitting
+from refart.sources.clients import Refused
 from refart.sources.s3 import S3Source
 from refart.sources.s3_lister import S3Lister
 from refart.testing import Lake, S3Requests
@@ -129,6 +130,28 @@ class TestOldVersions:
         entries = listed(source, f"{lake.uri}/data")
         assert len(entries) == 40
         assert all(entry.pin for entry in entries.values())
+
+
+def test_version_ids_denied_in_the_middle_are_an_error_and_not_left_out(
+    source: S3Source, versioned_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Denied at the beginning, ETags pin instead; later, the entries of one listing would be pinned in two ways."""
+    for key in KEYS:
+        versioned_lake.put(f"data/{key}", b"x")
+    call, asked = source._client.call, 0
+
+    def deny(operation: str, what: str, **parameters: Any) -> Any:
+        nonlocal asked
+        asked += operation == "ListObjectVersions"
+        if asked > 6:
+            error = PermissionDeniedError(f"{what}: access is denied")
+            error.__cause__ = Refused("AccessDenied", 403)
+            raise error
+        return call(operation, what, **parameters)
+
+    monkeypatch.setattr(source._client, "call", deny)
+    with pytest.raises(PermissionDeniedError):
+        listed(source, f"{versioned_lake.uri}/data")
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "many"])

@@ -7,7 +7,7 @@ import random
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Executor, Future
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from refart.errors import SourceError
 from refart.sources import splitting
 from refart.sources.listed import Listed, Row, batch_of, listed
-from refart.sources.splitting import Ranged, rest
+from refart.sources.splitting import Elsewhere, Ranged, rest
 
 BELOW = "data/"
 
@@ -154,7 +154,7 @@ def test_any_layout_is_spread_over_all_requests(
     layout: Callable[[int], Iterator[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """300 responses, of which 32 come at once: 10 rounds are the least, 300 the most. No layout is known before."""
-    monkeypatch.setattr(splitting, "BUSY", 1e9)
+    monkeypatch.setattr(splitting, "FIRST_AT_ONCE", 32)
     server = Server([BELOW + key for key in layout(30_000)], page=100)
     first, rounds = server.ask("", None), Rounds(server)
     listing = splitting._Listing(server.ranged(32), BELOW, rounds)
@@ -163,18 +163,6 @@ def test_any_layout_is_spread_over_all_requests(
     assert told == len(server.keys)
     assert rounds.rounds < 40
     assert server.requests < 2 * len(server.keys) / server.page
-
-
-def test_a_busy_processor_is_not_given_more_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splitting, "BUSY", 0.0)
-    pace = splitting._Pace(32)
-    for _ in range(100):
-        pace.count()
-    assert pace.at_once == splitting.FIRST_AT_ONCE
-    monkeypatch.setattr(splitting, "BUSY", 1e9)
-    for _ in range(100):
-        pace.count()
-    assert pace.at_once == 32
 
 
 def test_as_many_requests_at_once_as_wanted_and_no_more() -> None:
@@ -279,6 +267,42 @@ def test_a_listing_that_goes_round_in_circles_is_an_error() -> None:
     server.ask = lambda after, following: stuck if following else answer(0)  # type: ignore[method-assign]
     with pytest.raises(SourceError, match="round in circles"):
         list(rest(server.ranged(4), BELOW, answer(0), 1))
+
+
+class NeverAtWork(Executor):
+    """Lets go of what it is given, as an executor that is shut down does."""
+
+    def submit(self, *_: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.cancel()
+        return future
+
+
+def test_workers_that_are_gone_are_an_error_and_not_waited_for() -> None:
+    server = Server([BELOW + key for key in flat(500)], page=10)
+    elsewhere = Elsewhere(NeverAtWork(), lambda prefix, asked: [])
+    with pytest.raises(CancelledError):
+        list(rest(server.ranged(4), BELOW, server.ask("", None), 1, elsewhere))
+
+
+def test_few_ranges_are_kept_of_a_long_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking among them must not take longer the more were listed."""
+    most, forget = 0, splitting._Listing._forget
+
+    def forgetting(listing: splitting._Listing, span: splitting._Range) -> None:
+        nonlocal most
+        forget(listing, span)
+        most = max(most, len(listing._ranges))
+
+    monkeypatch.setattr(splitting._Listing, "_forget", forgetting)
+    server = Server([BELOW + key for key in hot(20_000)], page=10)
+    assert sorted(server.list_all(at_once=16)) == server.keys
+    assert most < 4 * 16 + splitting.SKIPS
+
+
+def test_a_key_longer_than_any_costs_no_more_than_others() -> None:
+    server = Server([BELOW + "k" * 1_000_000 + str(n) for n in range(40)], page=10)
+    assert sorted(server.list_all()) == server.keys
 
 
 def test_an_error_of_one_range_ends_the_listing() -> None:
