@@ -84,6 +84,20 @@ def entries_of(page: Page) -> Iterator[Entry]:
     return (Entry(*row) for row in zip(*columns, strict=True))
 
 
+def paths_of(keys: pa.StringArray) -> pa.StringArray:
+    """`names.path_from_key` of a column: nearly always the column itself."""
+    bad = pc.match_substring_regex(keys, names.BAD_PATH_PATTERN)
+    if not pc.any(bad, min_count=0).as_py():
+        return keys
+    mended = map(names.path_from_key, keys.filter(bad).to_pylist())
+    return pc.replace_with_mask(keys, bad, pa.array(mended, pa.string()))
+
+
+def prefixed(prefix: str, texts: pa.StringArray) -> pa.StringArray:
+    """Each text of a column behind the same beginning."""
+    return pc.binary_join_element_wise(pa.scalar(prefix), texts, "")
+
+
 def check_page(page: Page, origin: str) -> Page:
     """Check a page that came from outside (a source, a manifest file): the one gate for hostile rows.
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from refart.entries import Entry
+from refart.entries import Entry, prefixed
 from refart.errors import NotFoundError, PermissionDeniedError, RefartError, SourceError
 from refart.sources import azure_listing, azure_reading, pinned
 from refart.sources.azure_client import GONE, MISSING, UNSUPPORTED, AzureClient, code_of
@@ -19,7 +19,6 @@ from refart.sources.azure_uris import BY_HAND, Place, split
 from refart.sources.base import Held
 from refart.sources.listed import Circles, Listed, Row
 from refart.sources.object_source import ObjectSource
-from refart.sources.objects import joined
 from refart.sources.pinned import uri_of
 
 NO_VERSION: Final = "null"
@@ -65,7 +64,7 @@ class _Container:
     def uris_of(self, keys: pa.StringArray) -> pa.StringArray:
         if self.place.is_encoded:
             return pa.array(map(self.place.uri_of, keys.to_pylist()), pa.string())
-        return joined(self.place.root, keys)
+        return prefixed(self.place.root, keys)
 
     def responses(self, prefix: str) -> Iterator[Listed]:
         without_versions = self.client.without_versions()

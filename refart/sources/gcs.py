@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from refart.entries import Entry
+from refart.entries import Entry, prefixed
 from refart.errors import InvalidInputError, NotFoundError, RefartError
 from refart.sources import gcs_listing, gcs_reading, pinned
 from refart.sources.base import Held
@@ -18,7 +18,6 @@ from refart.sources.gcs_client import GONE, MISSING, GCSClient, status_of
 from refart.sources.gcs_listing import LISTING_FIELDS, OBJECT_FIELDS
 from refart.sources.listed import Listed, Row, one_by_one
 from refart.sources.object_source import ObjectSource
-from refart.sources.objects import joined
 from refart.sources.pinned import uri_of
 from refart.sources.splitting import AT_ONCE, Ranged
 
@@ -70,7 +69,7 @@ class _Bucket:
     """Buckets that did not list by key (emulators)."""
 
     def uris_of(self, keys: pa.StringArray) -> pa.StringArray:
-        return joined(self.root, keys)
+        return prefixed(self.root, keys)
 
     def responses(self, prefix: str) -> Iterator[Listed]:
         return one_by_one(partial(self.ask, prefix, ""), f"listing {self.root}{prefix}")

@@ -7,13 +7,13 @@ from array import array
 from binascii import hexlify
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, compress
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refart import checksums, names
-from refart.entries import SCHEMA, Page
+from refart import checksums
+from refart.entries import SCHEMA, Page, paths_of, prefixed
 from refart.errors import InvalidInputError
 from refart.receiptblocks import DIGEST_BYTES, NUMBER_BYTES, TIME_LIMIT_NS, Recalled
 from refart.sources.base import Keep
@@ -62,7 +62,7 @@ def page_of(group: Sequence[Found], content_id: pa.Array, keep: Keep | None) -> 
         return _page_with_problems(group, content_id, keep)
     base = _base(group)
     key = _split("\0".join(found.key + found.files.names.replace("/", "\0" + found.key) for found in group))
-    page = _page(group, key, _joined(pa.scalar(FILE_PREFIX + base), key), content_id)
+    page = _page(group, key, prefixed(FILE_PREFIX + base, key), content_id)
     return page if keep is None else keep(page)
 
 
@@ -95,18 +95,8 @@ def _base(group: Sequence[Found]) -> str:
 
 
 def _page(group: Sequence[Found], key: pa.Array, uri: pa.Array, content_id: pa.Array) -> Page:
-    columns = [_paths(key), _column(group, 0), content_id, uri, pa.nulls(len(key), pa.string())]
+    columns = [paths_of(key), _column(group, 0), content_id, uri, pa.nulls(len(key), pa.string())]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
-
-
-def _paths(key: pa.Array) -> pa.Array:
-    """`names.path_from_key` of a column: nearly always the column itself."""
-    odd = pc.match_substring_regex(key, names.BAD_PATH_PATTERN)
-    if not pc.any(odd, min_count=0).as_py():
-        return key
-    return pc.replace_with_mask(
-        key, odd, pa.array(map(names.path_from_key, key.filter(odd).to_pylist()), pa.string())
-    )
 
 
 # --- content ids
@@ -122,7 +112,7 @@ def digest_ids(recalled: Recalled) -> pa.Array:
     digests = pa.StringArray.from_buffers(
         count, pa.py_buffer(offsets), pa.py_buffer(hexlify(recalled.digests))
     )
-    ids = _joined(pa.scalar("sha256:"), digests)
+    ids = prefixed("sha256:", digests)
     if 0 not in recalled.known:
         return ids
     known = pa.UInt8Array.from_buffers(pa.uint8(), count, [None, pa.py_buffer(recalled.known)]).cast(
@@ -134,7 +124,7 @@ def digest_ids(recalled: Recalled) -> pa.Array:
 def stat_ids(group: Sequence[Found]) -> pa.Array:
     """`stat:` and the modified time."""
     mtimes_ns = _column(group, 1)
-    ids = _joined(pa.scalar("stat:"), mtimes_ns.cast(pa.string()))
+    ids = prefixed("stat:", mtimes_ns.cast(pa.string()))
     far_off = pc.is_in(mtimes_ns, pa.array([TIME_LIMIT_NS, -TIME_LIMIT_NS]))
     if not pc.any(far_off).as_py():
         return ids
@@ -161,7 +151,3 @@ def _column(group: Sequence[Found], number: int) -> pa.Array:
 def _split(text: str) -> pa.Array:
     """The parts of a text between NUL characters, of which no path has one: half the cost of so many strings."""
     return pc.split_pattern(pa.array([text], pa.string()), "\0").values
-
-
-def _joined(left: Any, right: Any) -> pa.Array:
-    return pc.binary_join_element_wise(left, right, "")

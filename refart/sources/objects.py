@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refart import checksums, names
-from refart.entries import SCHEMA, Entry, Page
+from refart.entries import SCHEMA, Entry, Page, paths_of
 from refart.errors import InvalidInputError, PermissionDeniedError
 from refart.sources import splitting
 from refart.sources.base import Identify, Keep, Scan
@@ -107,25 +107,14 @@ def page_of(objects: pa.RecordBatch, bucket: Bucket, base: str, *, identify: Ide
         pins = map(pin_without_content_id, content_id.to_pylist(), pin.to_pylist())
         pin = pa.array(pins, pa.string())
         content_id = pa.array([checksums.NONE] * len(key), pa.string())
-    columns = [_paths(key, base), size, content_id, bucket.uris_of(key), pin]
+    columns = [paths_of(_without(base, key)), size, content_id, bucket.uris_of(key), pin]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
-def _paths(key: pa.StringArray, base: str) -> pa.StringArray:
-    """`names.path_from_key` of each key without `base`."""
-    if base:
-        cut = len(base.encode())
-        key = pc.binary_replace_slice(key.cast(pa.binary()), 0, cut, b"").cast(pa.string())
-    bad = pc.match_substring_regex(key, names.BAD_PATH_PATTERN)
-    if not pc.any(bad, min_count=0).as_py():
-        return key
-    mended = [names.path_from_key(text) for text in key.filter(bad).to_pylist()]
-    return pc.replace_with_mask(key, bad, pa.array(mended, pa.string()))
-
-
-def joined(root: str, keys: pa.StringArray) -> pa.StringArray:
-    """`Bucket.uris_of` where a key stands in a URI as it is."""
-    return pc.binary_join_element_wise(pa.scalar(root), keys, "")
+def _without(base: str, keys: pa.StringArray) -> pa.StringArray:
+    """The rest of keys that begin with `base`."""
+    cut = len(base.encode())
+    return pc.binary_replace_slice(keys.cast(pa.binary()), 0, cut, b"").cast(pa.string()) if base else keys
 
 
 def pin_without_content_id(content_id: str, pin: str | None) -> str | None:

@@ -13,13 +13,12 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from refart.entries import Entry
+from refart.entries import Entry, prefixed
 from refart.errors import InvalidInputError, NotFoundError, RefartError, SourceError
 from refart.sources import pinned, s3_checksums, s3_listing, s3_reading
 from refart.sources.base import Held
 from refart.sources.listed import Listed, Row, one_by_one
 from refart.sources.object_source import ObjectSource
-from refart.sources.objects import joined
 from refart.sources.pinned import NotThat, uri_of
 from refart.sources.s3_client import GONE, MISSING, S3Client, code_of
 from refart.sources.s3_lister import S3Lister
@@ -86,7 +85,7 @@ class _Bucket:
     lister: S3Lister
 
     def uris_of(self, keys: pa.StringArray) -> pa.StringArray:
-        return joined(self.root, keys)
+        return prefixed(self.root, keys)
 
     def responses(self, prefix: str) -> Iterator[Listed]:
         what = f"listing {self.root}{prefix}"

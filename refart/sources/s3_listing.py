@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refart import checksums
+from refart.entries import prefixed
 from refart.errors import SourceError
 from refart.sources.listed import OBJECTS, Listed, Row, batch_of, listed, size_of
 
@@ -227,11 +228,11 @@ def _by_patterns(body: bytes) -> tuple[dict[str, str], _Told] | None:
         if versions is None or latest is None:
             return None
         version = pa.array(versions, pa.string())
-        pins = pc.if_else(pc.equal(version, NULL_VERSION), None, _prefixed("version:", version))
+        pins = pc.if_else(pc.equal(version, NULL_VERSION), None, prefixed("version:", version))
         are_current = latest
     etag = pa.array(etags, pa.string())
     is_md5 = pc.equal(pc.binary_length(etag), _MD5_DIGITS)
-    content_ids = pc.if_else(is_md5, _prefixed("md5:", etag), _prefixed("etag:", etag))
+    content_ids = pc.if_else(is_md5, prefixed("md5:", etag), prefixed("etag:", etag))
     size = pa.array(sizes, pa.string()).cast(pa.int64())
     return head, _Told(keys, size, content_ids, pins, are_current, markers, newest_markers, has_versions)
 
@@ -299,7 +300,3 @@ class _Elements:
             return None
         keys = joined.decode().split("\n") if found else []
         return keys if len(keys) == self._count else None
-
-
-def _prefixed(prefix: str, texts: pa.StringArray) -> pa.StringArray:
-    return pc.binary_join_element_wise(pa.scalar(prefix), texts, "")

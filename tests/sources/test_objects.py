@@ -11,7 +11,7 @@ from refart import checksums, entries, names
 from refart.errors import InvalidInputError
 from refart.sources.base import Identify
 from refart.sources.listed import Row, batch_of, listed, rows_of
-from refart.sources.objects import entry_of, joined, objects_below, page_of, scan
+from refart.sources.objects import entry_of, objects_below, page_of, scan
 
 MD5 = "md5:d41d8cd98f00b204e9800998ecf8427e"
 # Without NUL: a listing may hold such a key, but no reference can (see `entries.check_page`).
@@ -25,7 +25,7 @@ class Bucket:
         self.rows = sorted(rows)
 
     def uris_of(self, keys: pa.StringArray) -> pa.StringArray:
-        return joined("b://b/", keys)
+        return entries.prefixed("b://b/", keys)
 
     def responses(self, prefix: str):
         rows = [row for row in self.rows if row.key.startswith(prefix)]

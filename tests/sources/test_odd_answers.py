@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from _pytest.fixtures import SubRequest
 
-from refart.entries import Entry, check_page, page_of
+from refart.entries import Entry, check_page, page_of, prefixed
 from refart.errors import RefartError, SourceError
 from refart.ops.stream import Verifier
 from refart.sources import (
@@ -185,7 +185,7 @@ def _read_opened(source: Source, entry: Entry) -> None:
 
 class _Bucket:
     def uris_of(self, keys: pa.StringArray) -> pa.StringArray:
-        return objects.joined("s3://b/", keys)
+        return prefixed("s3://b/", keys)
 
 
 def _gcs_item(**changes: object) -> dict[str, object]:
