@@ -6,7 +6,7 @@ Shards that both have are not opened. Of the others, row groups that are the sam
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -142,18 +142,11 @@ class Diff:
             yield from side.pages(number, other)
 
     def _changes(self) -> Iterator[pa.RecordBatch]:
-        old, new = next(self._old, None), next(self._new, None)
-        while old is not None or new is not None:
-            # Everything up to the nearer end of the two pages is here, from both sides.
-            end = min(page["path"][-1].as_py() for page in (old, new) if page is not None)
-            old_rows, old = _divide(old, end)
-            new_rows, new = _divide(new, end)
-            page = _compare(old_rows, new_rows)
+        for old, new in aligned(self._old, self._new):
+            page = _compare(old, new)
             if page is not None:
                 self._count(page)
                 yield page
-            old = next(self._old, None) if old is None else old
-            new = next(self._new, None) if new is None else new
 
     def _count(self, page: pa.RecordBatch) -> None:
         summary = self.summary
@@ -179,6 +172,20 @@ def diff(old: Manifest | None, new: Manifest | None, prefix: str | None = None) 
     for a prefix that can be no path; while pages are taken, what `Manifest.shard_pages` raises.
     """
     return Diff(old, new, Scope.of(prefix))
+
+
+def aligned(old_pages: Iterable[Page], new_pages: Iterable[Page]) -> Iterator[tuple[Page, Page]]:
+    """Two streams of pages in the order of their paths, cut so that each pair covers the same range of paths."""
+    olds, news = iter(old_pages), iter(new_pages)
+    old, new = next(olds, None), next(news, None)
+    while old is not None or new is not None:
+        # Everything up to the nearer end of the two pages is here, from both sides.
+        end = min(page["path"][-1].as_py() for page in (old, new) if page is not None)
+        old_rows, old = _divide(old, end)
+        new_rows, new = _divide(new, end)
+        yield old_rows, new_rows
+        old = next(olds, None) if old is None else old
+        new = next(news, None) if new is None else new
 
 
 def _digests(manifest: Manifest | None) -> set[str]:

@@ -23,6 +23,7 @@ from refart.entries import Entry, Page
 from refart.errors import ConflictError, InvalidInputError, NotFoundError
 from refart.manifest import runs
 from refart.manifest.index import KeptShard, ShardInfo
+from refart.manifest.roots import Root, joined
 from refart.manifest.runs import Row, SortedRun, after, key_of
 
 Added: TypeAlias = SortedRun
@@ -46,6 +47,10 @@ class BaseIndex(Protocol):
     @property
     def shards(self) -> tuple[ShardInfo, ...]:
         """All shards, in the order of their paths."""
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        """What was listed for them."""
 
 
 class BaseManifest(Protocol):
@@ -82,6 +87,8 @@ class Draft:
     ) -> None:
         """Start from the entries of `base`, or none. Temporary files go to `folder` (default: TMPDIR)."""
         self.revision = 0
+        self.roots: tuple[Root, ...] = base.index.roots if base is not None else ()
+        """What its entries were listed from, those of `base` included."""
         self._layers = _Layers(_Base(base, folder) if base is not None else None, ())
         self._table: dict[str, Row] = {}
         self._count = self._layers.base.rows if self._layers.base is not None else 0
@@ -93,8 +100,11 @@ class Draft:
 
     # --- changing
 
-    def add(self, pages: Iterable[pa.RecordBatch], *, overwrite: bool = False) -> Added:
-        """Add all rows of `pages` (of entries, or of `runs.managed_page`), or none of them.
+    def add(
+        self, pages: Iterable[pa.RecordBatch], *, overwrite: bool = False, roots: tuple[Root, ...] = ()
+    ) -> Added:
+        """Add all rows of `pages` (of entries, or of `runs.managed_page`), or none of them; `roots` is what they were
+        listed from.
 
         All pages are taken and sorted before the draft is looked at, so an error raised by `pages` changes
         nothing. Rows are trusted: `entries.check_page` is the caller's.
@@ -115,7 +125,15 @@ class Draft:
                 self._push(run)
                 self._count += len(run) - replaced
                 self.revision += 1
+            self.add_roots(roots)
         return run
+
+    def add_roots(self, roots: tuple[Root, ...]) -> None:
+        """Remember what entries were listed from."""
+        with self._locked():
+            if (several := joined(self.roots, roots)) != self.roots:
+                self.roots = several
+                self.revision += 1
 
     def put(self, entry: Entry, local_path: str | None = None, *, overwrite: bool = False) -> None:
         """Add one entry; `local_path` is the file that holds the bytes of a managed one.

@@ -17,9 +17,11 @@ from refart import names
 from refart.entries import Page
 from refart.errors import FormatError, InvalidInputError
 from refart.manifest.canonical import is_cut, root_digest
+from refart.manifest.roots import MAX_ROOTS, Root
 
-FORMATS: Final = ("refart.manifest/1", "refart.manifest/2")
-"""By which readers know the fields. The second states the weak entries of each shard, which the first does not know."""
+FORMATS: Final = ("refart.manifest/1", "refart.manifest/2", "refart.manifest/3")
+"""By which readers know the fields. The second states the weak entries of each shard, which the first does not know;
+the third has roots, and may hold shards of the first."""
 
 MAX_COUNT: Final = (1 << 63) - 1
 """The largest number of rows or bytes an index can state: what a catalog's 64-bit columns hold."""
@@ -59,7 +61,7 @@ class ShardInfo:
     referenced_bytes: int
     managed_bytes: int
     weak_rows: int | None = None
-    """Entries with a weak identity (`checksums.is_weak`); None in an index of the first format."""
+    """Entries with a weak identity (`checksums.is_weak`); None where the first format stated the shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,17 @@ class ManifestIndex:
     """All shards of one version in the order of their paths. Digests and totals follow from them."""
 
     shards: tuple[ShardInfo, ...]
+    roots: tuple[Root, ...] = ()
+    """What was listed for it; in neither digest. Empty in the first two formats."""
     read_as: str | None = field(default=None, compare=False)
     """The format it was read in; None for a new one, which has the last format that its shards allow."""
 
     @cached_property
     def format(self) -> str:
-        """The tag by which readers know the fields: the first where a shard does not know its weak entries."""
-        return self.read_as or FORMATS[None not in (shard.weak_rows for shard in self.shards)]
+        """The tag by which readers know the fields: the first that has room for them."""
+        if self.read_as is not None:
+            return self.read_as
+        return FORMATS[2 if self.roots else None not in (shard.weak_rows for shard in self.shards)]
 
     @cached_property
     def content_digest(self) -> str:
@@ -113,8 +119,11 @@ class ManifestIndex:
 
     @cached_property
     def weak_count(self) -> int | None:
-        """Entries with a weak identity; None in the first format."""
-        return None if self.format == FORMATS[0] else sum(shard.weak_rows or 0 for shard in self.shards)
+        """Entries with a weak identity; None where a shard does not know."""
+        counts = [shard.weak_rows for shard in self.shards]
+        if self.format == FORMATS[0] or None in counts:
+            return None
+        return sum(count or 0 for count in counts)
 
     @cached_property
     def address(self) -> str:
@@ -123,7 +132,7 @@ class ManifestIndex:
 
     def to_json(self) -> bytes:
         """The canonical bytes: UTF-8, sorted keys, no spaces."""
-        knows_weak = self.weak_count is not None
+        knows_weak = self.format != FORMATS[0]
         document = {
             "format": self.format,
             "content_digest": self.content_digest,
@@ -136,6 +145,8 @@ class ManifestIndex:
         }
         if knows_weak:
             document["weak_count"] = self.weak_count
+        if self.format not in FORMATS[:2]:
+            document["roots"] = [root.to_json() for root in self.roots]
         return json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
@@ -154,9 +165,8 @@ class ManifestIndex:
         rows = document.get("shards")
         if not isinstance(rows, list):
             raise FormatError("the manifest index has no list of shards")
-        knows_weak = tag != FORMATS[0]
-        shards = (_shard_of(row, number, knows_weak=knows_weak) for number, row in enumerate(rows))
-        index = cls(tuple(shards), read_as=tag)
+        shards = (_shard_of(row, number, tag) for number, row in enumerate(rows))
+        index = cls(tuple(shards), _roots_of(document, tag), read_as=tag)
         _check_order(index.shards)
         # One comparison covers totals, roots, unknown or repeated fields and the spelling of every value.
         if index.to_json() != data:
@@ -193,13 +203,26 @@ _SHARD_FIELDS = {known.name: known.type for known in fields(ShardInfo)}  # the t
 _FIRST_FIELDS = {name: kind for name, kind in _SHARD_FIELDS.items() if name != "weak_rows"}
 
 
-def _shard_of(row: Any, number: int, *, knows_weak: bool) -> ShardInfo:
+def _roots_of(document: dict[str, Any], tag: str) -> tuple[Root, ...]:
+    if tag in FORMATS[:2]:
+        return ()
+    roots = document.get("roots")
+    if not isinstance(roots, list) or len(roots) > MAX_ROOTS:
+        raise FormatError(f"the manifest index has no list of at most {MAX_ROOTS:,} roots")
+    return tuple(
+        Root.from_json(root, f"root {number} of the manifest index") for number, root in enumerate(roots)
+    )
+
+
+def _shard_of(row: Any, number: int, tag: str) -> ShardInfo:
     where = f"shard {number} of the manifest index"
-    expected = _SHARD_FIELDS if knows_weak else _FIRST_FIELDS
+    expected = _FIRST_FIELDS if tag == FORMATS[0] else _SHARD_FIELDS
     if not isinstance(row, dict) or row.keys() != expected.keys():
         raise FormatError(f"{where}: expected the fields {', '.join(sorted(expected))}")
     for name, kind in expected.items():
         value = row[name]
+        if value is None and name == "weak_rows" and tag != FORMATS[1]:
+            continue
         if kind != "str":
             if type(value) is not int or not 0 <= value <= MAX_COUNT:
                 raise FormatError(f"{where}: {name} must be a whole number, found {str(value)[:100]}")

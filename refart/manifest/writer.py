@@ -10,6 +10,7 @@ from refart.entries import BATCH_ROWS, Page
 from refart.errors import InvalidInputError
 from refart.manifest import canonical
 from refart.manifest.index import MAX_COUNT, KeptShard, ManifestIndex, ShardInfo
+from refart.manifest.roots import Root
 from refart.manifest.runs import concat
 from refart.manifest.shards import ShardWriter
 
@@ -24,19 +25,19 @@ class Built:
     key."""
 
 
-def write_manifest(pages: Iterable[Page | KeptShard], folder: Path) -> Built:
+def write_manifest(pages: Iterable[Page | KeptShard], folder: Path, roots: tuple[Root, ...] = ()) -> Built:
     """Cut strictly ascending pages into shards and write those that are new into `folder`.
 
     A `KeptShard` is taken over unread where the cut rule gives exactly that shard again: it begins after a
     cut, and ends at one or at the end of the stream. Otherwise its rows are read and cut anew. Holds about
-    two pages, however many there are.
+    two pages, however many there are. `roots` is what was listed for them.
 
     Rows are trusted, as in `Draft.add`: `entries.check_page` is for who takes them from outside. Raises
     `InvalidInputError` for sizes that no index can state the sum of, and `ValueError` for a path that does not
     come after the one before it, which is a mistake of the caller. After any error, also one of `pages`, no
     file is left.
     """
-    cutter = _Cutter(folder)
+    cutter = _Cutter(folder, roots)
     try:
         for item, is_last in _marking_last(_joined(pages)):
             if not isinstance(item, KeptShard):
@@ -83,8 +84,9 @@ def _marking_last(items: Iterable[Page | KeptShard]) -> Iterator[tuple[Page | Ke
 
 
 class _Cutter:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, roots: tuple[Root, ...]) -> None:
         self._folder = folder
+        self._roots = roots
         self._shards: list[ShardInfo] = []
         self._new: list[tuple[ShardInfo, Path]] = []
         self._open: ShardWriter | None = None
@@ -117,7 +119,7 @@ class _Cutter:
     def finish(self) -> Built:
         if self._open is not None:
             self._close()
-        index = ManifestIndex(tuple(self._shards))
+        index = ManifestIndex(tuple(self._shards), self._roots)
         if max(index.entry_count, index.size_bytes) > MAX_COUNT:
             raise InvalidInputError(
                 f"the sizes of all entries add up to {index.size_bytes:,} bytes;"

@@ -16,12 +16,14 @@ from refart.context import Local
 from refart.entries import SCHEMA, Entry, Page, check_page, check_paths, page_of
 from refart.errors import InvalidInputError, NotFoundError
 from refart.manifest.draft import Added, Draft
+from refart.manifest.roots import Root
 from refart.manifest.runs import concat, managed_page
 from refart.ops import elsewhere, identify
 from refart.ops.identify import Checksum
-from refart.ops.patterns import Patterns, page_filter
+from refart.ops.patterns import Patterns, page_filter, patterns_of
 from refart.parallel import map_bounded, thread_pool
 from refart.progress import Task
+from refart.sources.local import canonical_uri
 
 
 def add_reference(
@@ -54,14 +56,24 @@ def add_reference(
         options["elsewhere"] = lists
     if max_objects is not None and max_objects < 1:
         raise InvalidInputError(f"max_objects must be at least 1, not {max_objects}")
+    include, exclude = patterns_of(include), patterns_of(exclude)
     keep = page_filter(include, exclude)
+    root = Root(
+        canonical_uri(uri) if is_local else uri,
+        prefix,
+        include,
+        exclude,
+        identify.name_of(checksum),
+        follow_symlinks,
+    )
     with local.reporter.task(f"Listing {uri}", unit="objects") as task:
         how = identify.of_scan(checksum, executor, is_local=is_local)
         scan = source.scan(uri, identify=how, keep=keep, on_page=task.advance, **options)
         found = limited(scan.pages, uri, max_objects, allow_empty)
         pages = (under(page, prefix, replace=scan.is_object) for page in found)
         worker = executor if identify.computes(checksum, is_local=is_local) else None
-        return draft.add(identify.identified(local, pages, checksum, worker), overwrite=overwrite)
+        identified = identify.identified(local, pages, checksum, worker)
+        return draft.add(identified, overwrite=overwrite, roots=() if scan.is_object else (root,))
 
 
 def add_references(

@@ -56,7 +56,7 @@ def log(context: Context, draft: Draft, request: Request) -> Committed:
             " one type in its project"
         )
     with TemporaryDirectory(prefix="refart-manifest-") as folder:
-        built = write_manifest(draft.segments(), Path(folder))
+        built = write_manifest(draft.segments(), Path(folder), draft.roots)
         manifest = info_of(built.index)
         if known is not None:
             same = VersionFilter(
@@ -148,7 +148,7 @@ def upload_manifest(context: Context, built: Built) -> None:
 def measure(draft: Draft) -> ManifestIndex:
     """Digests and counts of a draft as it stands; writes only to a temporary folder."""
     with TemporaryDirectory(prefix="refart-manifest-") as folder:
-        return write_manifest(draft.segments(), Path(folder)).index
+        return write_manifest(draft.segments(), Path(folder), draft.roots).index
 
 
 def link(

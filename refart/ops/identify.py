@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
 from refart import checksums, names
 from refart.config import Config
@@ -42,6 +42,20 @@ def check(
             " 'stored', with files of this machine, and with what these list in order"
         )
     return checksum
+
+
+_NAMES: Final = {True: "best", False: "none"}
+
+
+def name_of(checksum: Checksum) -> str:
+    """What was asked for, as a root records it."""
+    return _NAMES[checksum] if isinstance(checksum, bool) else checksum
+
+
+def by_name(name: str) -> Checksum:
+    """The inverse of `name_of`."""
+    wanted: dict[str, Checksum] = {spelt: checksum for checksum, spelt in _NAMES.items()}
+    return wanted.get(name, cast("Checksum", name))
 
 
 def computes(checksum: Checksum, *, is_local: bool) -> bool:

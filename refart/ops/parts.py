@@ -23,7 +23,7 @@ def put_part(context: Context, draft: Draft, request: Request) -> None:
     """Store the draft's entries as one part of `request.distributed_id`. The same part twice is one part."""
     assert request.distributed_id is not None
     with TemporaryDirectory(prefix="refart-manifest-") as folder:
-        built = write_manifest(draft.segments(), Path(folder))
+        built = write_manifest(draft.segments(), Path(folder), draft.roots)
         upload_managed(context, draft)
         upload_manifest(context, built)
     context.catalog.add_part(
@@ -51,7 +51,8 @@ def merge_parts(context: Context, request: Request, new_draft: Callable[[], Draf
     draft = new_draft()
     try:
         for part in parts:
-            draft.add(Manifest.open(context.store, part.address).pages())
+            manifest = Manifest.open(context.store, part.address)
+            draft.add(manifest.pages(), roots=manifest.index.roots)
     except ConflictError as error:
         draft.close()
         raise ConflictError(f"two parts of {request.project}/{request.name} disagree: {error}") from None

@@ -19,6 +19,11 @@ from refart.errors import InvalidInputError
 Patterns: TypeAlias = str | Iterable[str] | None
 
 
+def patterns_of(patterns: Patterns) -> tuple[str, ...]:
+    """One pattern, several or none, as a tuple."""
+    return (patterns,) if isinstance(patterns, str) else tuple(patterns or ())
+
+
 def page_filter(include: Patterns = None, exclude: Patterns = None) -> Callable[[Page], Page]:
     """A function that keeps the rows of a page whose path is wanted.
 
@@ -52,7 +57,7 @@ def _compile(patterns: Patterns, what: str) -> list[str]:
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
     result = []
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+    for pattern in patterns_of(patterns):
         if not isinstance(pattern, str) or not pattern.strip():
             raise InvalidInputError(f"{what} pattern {pattern!r} is empty or not a string")
         if pattern.startswith("!"):

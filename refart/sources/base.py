@@ -129,6 +129,17 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class PinnedSource(Protocol):
+    """A source whose server may keep a write that is no longer what lies at its URI."""
+
+    def pinned(self, entry: Entry) -> Entry | None:
+        """The very write that the entry's pin names, wherever it stands in the history of its URI, by one request.
+
+        None where it is gone, or where no version or generation is pinned. Errors as `stat`.
+        """
+
+
+@runtime_checkable
 class ChecksumSource(Protocol):
     """A source whose server keeps checksums that its listings do not tell."""
 

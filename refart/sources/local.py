@@ -279,6 +279,11 @@ class _SteadyFile(io.RawIOBase):
             super().close()
 
 
+def canonical_uri(uri: str) -> str:
+    """`file://` and the absolute path that a URI or a plain path names."""
+    return FILE_PREFIX + _path_of(uri)
+
+
 def _path_of(uri: str) -> str:
     """The absolute path that a URI or a plain path names."""
     names.check_uri(uri)

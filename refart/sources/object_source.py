@@ -7,8 +7,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from refart.entries import Entry
+from refart.errors import NotFoundError
 from refart.sources import ahead, objects, pinned
 from refart.sources.base import Fetched, Held, Identify, Keep, Opened, Scan
+from refart.sources.listed import Row
+from refart.sources.pinned import uri_of
 from refart.sources.splitting import Elsewhere, Ranged
 
 
@@ -59,6 +62,19 @@ class ObjectSource(ABC):
         """The current object at exactly `uri`, by one request; None where there is none (or no such bucket)."""
         bucket, key = self._place(uri)
         row = bucket.head(key) if key else None
+        return None if row is None else objects.entry_of(row, bucket)
+
+    def pinned(self, entry: Entry) -> Entry | None:
+        """See `PinnedSource`."""
+        kind = (entry.pin or "").partition(":")[0]
+        if kind not in ("version", "generation"):
+            return None
+        bucket, key = self._place(uri_of(entry))
+        by_hand = bucket.write_by_hand(Row(key, entry.size or 0, entry.content_id, entry.pin))
+        try:
+            row = bucket.by_hand(self._place(by_hand)[1])
+        except NotFoundError:
+            return None
         return None if row is None else objects.entry_of(row, bucket)
 
     def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:

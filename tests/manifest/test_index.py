@@ -69,7 +69,7 @@ def test_no_bytes_of_an_index_can_change_unnoticed(index):
 
 def test_a_newer_format_asks_for_a_newer_refart(index):
     with pytest.raises(FormatError, match="written by a newer refart"):
-        ManifestIndex.from_json(altered(index, lambda d: d.update(format="refart.manifest/3")))
+        ManifestIndex.from_json(altered(index, lambda d: d.update(format="refart.manifest/4")))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,322 @@
+"""Compare a version with what its references point at now: one listing of each prefix that it was logged from.
+
+Shared by all verbs that look at the live source. Entries that no recorded prefix covers (single objects, HTTP,
+versions that an older refart logged) are asked about one by one, and only they.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refart import checksums, names
+from refart.context import Local
+from refart.entries import SCHEMA, Entry, Page, entries_of, page_of
+from refart.errors import NotFoundError, PermissionDeniedError
+from refart.manifest.compare import CHANGES, aligned
+from refart.manifest.draft import Draft
+from refart.manifest.reader import Manifest
+from refart.manifest.roots import Root
+from refart.ops import elsewhere, identify
+from refart.ops.add import limited, under
+from refart.ops.patterns import page_filter
+from refart.parallel import map_bounded, thread_pool
+from refart.sources.base import PinnedSource
+
+State: TypeAlias = Literal["unchanged", "modified", "rewritten", "unverifiable", "removed", "new", "denied"]
+"""What became of an entry at its URI.
+
+- `unchanged`: the pinned write is current, or another one with the same content id
+- `modified`: other bytes lie there
+- `rewritten`: another write of the same size lies there, and what is recorded cannot be compared with what a listing
+  tells (an MD5 with the ETag of a multipart upload): only reading it would tell
+- `unverifiable`: something of the same size lies there, and nothing more was recorded, or is told
+- `removed`, `new`: nothing lies there; nothing was recorded of what lies there
+- `denied`: the listing, or the request, was refused
+"""
+
+COMPARED: Final[pa.Schema] = CHANGES
+"""The columns of a page of comparisons: those of a diff, with a `State` as `change`; `new_` is what lies there now."""
+
+_ETAG_PIN = r"^etag:"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A root that could not be listed."""
+
+    root: Root
+    error: PermissionDeniedError
+
+
+@dataclass(frozen=True)
+class Live:
+    """What lies below the roots of a version now, sorted by path; temporary files hold what is much."""
+
+    draft: Draft
+    roots: tuple[Root, ...]
+    refused: tuple[Refused, ...]
+    """Roots that may not be listed; their entries are `denied`."""
+
+    def covers(self, page: Page) -> pa.BooleanArray:
+        """Which rows a listing of the roots would tell, if they were there."""
+        return _covered(page, self.roots)
+
+    def is_refused(self, page: Page) -> pa.BooleanArray:
+        """Which rows lie below a root that may not be listed."""
+        return _covered(page, [refused.root for refused in self.refused])
+
+
+@contextmanager
+def listed(local: Local, roots: Iterable[Root], *, executor: Executor | None = None) -> Iterator[Live]:
+    """List all roots anew, as they were listed when the version was logged.
+
+    A bucket or folder that is gone is an empty one. Raises `SourceError` and `InvalidInputError` as
+    `add_reference`.
+    """
+    draft, refused = Draft(), []
+    roots = tuple(roots)
+    try:
+        for root in roots:
+            try:
+                draft.add(scan(local, root, executor=executor), overwrite=True)
+            except PermissionDeniedError as error:
+                refused.append(Refused(root, error))
+        yield Live(draft, roots, tuple(refused))
+    finally:
+        draft.close()
+
+
+def scan(local: Local, root: Root, *, executor: Executor | None = None) -> Iterator[Page]:
+    """The pages of one root as they would be added now; none where its bucket or folder is gone."""
+    source = local.sources.for_uri(root.uri)
+    is_local = names.uri_scheme(root.uri) in (None, "file")
+    options: dict[str, Any] = {} if root.follow_symlinks else {"follow_symlinks": False}
+    if executor is not None:
+        lists = elsewhere.listing(local, source, root.uri, executor)
+        options |= {} if lists is None else {"elsewhere": lists}
+    how = identify.of_scan(identify.by_name(root.checksum), None, is_local=is_local)
+    if not is_local and how == "none":
+        how = "best"  # costs nothing, and tells more
+    keep = page_filter(root.include, root.exclude)
+    with local.reporter.task(f"Listing {root.uri}", unit="objects") as task:
+        try:
+            found = source.scan(root.uri, identify=how, keep=keep, on_page=task.advance, **options)
+            for page in limited(found.pages, root.uri, None, allow_empty=True):
+                yield under(page, root.name, replace=found.is_object)
+        except NotFoundError:
+            return
+
+
+class Comparison:
+    """Each reference of a version with what lies at its URI now: iterate once for pages of `COMPARED`, by path.
+
+    Managed files are left out. With `changed_only`, so are rows whose state is `unchanged`. `counts` and `bytes` (of
+    what was recorded; of what lies there for `new`) grow while pages are taken, unchanged rows included.
+    """
+
+    def __init__(
+        self,
+        local: Local,
+        manifest: Manifest,
+        live: Live,
+        *,
+        prefix: str | None = None,
+        changed_only: bool = False,
+    ) -> None:
+        self.counts: dict[State, int] = dict.fromkeys(STATES, 0)
+        self.size_bytes: dict[State, int] = dict.fromkeys(STATES, 0)
+        self._local, self._live, self._changed_only = local, live, changed_only
+        self._pages = aligned(_references(manifest.pages(prefix)), live.draft.pages(prefix))
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        with thread_pool(self._local.config.threads) as pool:
+            for old, new in self._pages:
+                page = self._compare(old, new, pool)
+                self._count(page)
+                if self._changed_only:
+                    page = page.filter(pc.not_equal(page["change"], "unchanged"))
+                if page.num_rows:
+                    yield page
+
+    def _compare(self, old: Page, new: Page, pool: Executor) -> pa.RecordBatch:
+        row = pc.index_in(new["path"], value_set=old["path"])
+        added = new.filter(row.is_null())
+        gone = old.filter(pc.invert(pc.is_in(old["path"], value_set=new["path"])))
+        pairs = [(old.take(row.drop_null()), new.filter(row.is_valid()))]
+        parts = []
+        if gone.num_rows:
+            covered, refused = self._live.covers(gone), self._live.is_refused(gone)
+            loose = gone.filter(pc.invert(covered))
+            parts.append(_rows("denied", gone.filter(refused), None))
+            parts.append(_rows("removed", gone.filter(pc.and_not(covered, refused)), None))
+            if loose.num_rows:
+                there, missing, denied = self._ask(loose, pool)
+                pairs.append(there)
+                parts += [_rows("removed", missing, None), _rows("denied", denied, None)]
+        for was, now in pairs:
+            states = judge(was, now)
+            parts.append(_rows(states, was, now))
+        parts.append(_rows("new", None, added))
+        table = pa.Table.from_batches(parts)
+        if len(parts) > 2 or added.num_rows:
+            table = table.take(pc.sort_indices(table["path"]))
+        return table.combine_chunks().to_batches()[0] if table.num_rows else parts[-1]
+
+    def _ask(self, loose: Page, pool: Executor) -> tuple[tuple[Page, Page], Page, Page]:
+        """What lies at the URIs of single objects, one request each: those there, with what is there; those gone; those
+        that may not be looked at."""
+        there: list[tuple[Entry, Entry]] = []
+        missing, denied = [], []
+        asked = map_bounded(pool, self._look, entries_of(loose), window=4 * self._local.config.threads)
+        for entry, found in asked:
+            if isinstance(found, PermissionDeniedError):
+                denied.append(entry)
+            elif found is None:
+                missing.append(entry)
+            else:
+                there.append((entry, found))
+        was, now = ([pair[side] for pair in there] for side in (0, 1))
+        return (page_of(was), page_of(now)), page_of(missing), page_of(denied)
+
+    def _look(self, entry: Entry) -> tuple[Entry, Entry | PermissionDeniedError | None]:
+        try:
+            found = look_at(self._local, entry)
+        except PermissionDeniedError as error:
+            return entry, error
+        return entry, found
+
+    def _count(self, page: pa.RecordBatch) -> None:
+        sizes = pc.coalesce(page["old_size"], page["new_size"])
+        for state in pc.unique(page["change"]).to_pylist():
+            mask = pc.equal(page["change"], state)
+            self.counts[state] += pc.sum(mask).as_py() or 0
+            self.size_bytes[state] += pc.sum(sizes.filter(mask)).as_py() or 0
+
+
+STATES: Final[tuple[State, ...]] = State.__args__  # type: ignore[attr-defined]
+
+
+def look_at(local: Local, entry: Entry) -> Entry | None:
+    """What lies at the URI of one reference now, under the entry's own path; None where nothing does."""
+    try:
+        found = local.sources.for_uri(entry.uri or "").stat(entry.uri or "")
+    except NotFoundError:
+        return None
+    return found and Entry(entry.path, found.size, found.content_id, entry.uri, found.pin)
+
+
+def judge(old: Page, new: Page) -> pa.StringArray:
+    """The `State` of each row of `old` beside the same row of `new`: unchanged, modified, rewritten, unverifiable."""
+    other_size = _both(pc.not_equal, old["size"], new["size"])
+    etag = etags_of(new["content_id"])
+    is_etag = pc.fill_null(pc.match_substring_regex(old["pin"], _ETAG_PIN), False)
+    same_write = pc.or_(
+        _both(pc.equal, old["pin"], new["pin"]), pc.and_(is_etag, _both(pc.equal, old["pin"], etag))
+    )
+    is_known = pc.not_equal(old["content_id"], checksums.NONE)
+    same_content = pc.and_(is_known, pc.equal(old["content_id"], new["content_id"]))
+    same_algo = pc.equal(_algo(old["content_id"]), _algo(new["content_id"]))
+    other_content = pc.and_(pc.and_(is_known, same_algo), pc.not_equal(old["content_id"], new["content_id"]))
+    # A write that is pinned, and is not the one there now; of which the bytes may still be the same.
+    other_write = pc.or_(
+        pc.and_(pc.is_valid(old["pin"]), pc.invert(same_write)),
+        pc.and_(is_known, pc.not_equal(new["content_id"], checksums.NONE)),
+    )
+    return pc.case_when(
+        pa.StructArray.from_arrays(
+            [
+                other_size,
+                pc.or_(same_write, same_content),
+                other_content,
+                other_write,
+            ],
+            names=["modified", "unchanged", "other", "rewritten"],
+        ),
+        *(pa.scalar(state) for state in ("modified", "unchanged", "modified", "rewritten", "unverifiable")),
+    )
+
+
+def etags_of(content_ids: pa.StringArray) -> pa.StringArray:
+    """The pins `etag:TAG` that content ids stand for (`checksums.etag_of`); null where they stand for none."""
+    algo = _algo(content_ids)
+    is_one = pc.and_not(
+        pc.or_(pc.equal(algo, "md5"), pc.equal(algo, "etag")),
+        pc.starts_with(content_ids, f"etag:{checksums.WEAK_ETAG}"),
+    )
+    tags = pc.replace_substring_regex(content_ids, r"^[a-z0-9]+:", "etag:")
+    return pc.if_else(is_one, tags, pa.scalar(None, pa.string()))
+
+
+def _algo(content_ids: pa.StringArray) -> pa.StringArray:
+    return pc.replace_substring_regex(content_ids, r"(?s):.*$", "")
+
+
+def _both(function: Any, old: pa.Array, new: pa.Array) -> pa.BooleanArray:
+    """A comparison that is false where either side is unknown."""
+    return pc.fill_null(function(old, new), False)
+
+
+def _references(pages: Iterable[Page]) -> Iterator[Page]:
+    for page in pages:
+        rows = page.filter(pc.is_valid(page["uri"])) if page["uri"].null_count else page
+        if rows.num_rows:
+            yield rows
+
+
+def _covered(page: Page, roots: Iterable[Root]) -> pa.BooleanArray:
+    """Which rows would be found below one of the roots: their path and their URI both lie below it."""
+    covered = pa.array([False] * page.num_rows, pa.bool_())
+    for root in roots:
+        below = pc.or_(
+            pc.starts_with(page["uri"], root.uri.rstrip("/") + "/"), pc.equal(page["uri"], root.uri)
+        )
+        if root.name is not None:
+            inside = pc.starts_with(page["path"], f"{root.name}/")
+            below = pc.and_(below, pc.or_(inside, pc.equal(page["path"], root.name)))
+        covered = pc.or_(covered, pc.fill_null(below, False))
+    return covered
+
+
+def _rows(state: str | pa.StringArray, old: Page | None, new: Page | None) -> pa.RecordBatch:
+    """Rows of `COMPARED` from the rows of either side."""
+    present = old if old is not None else new
+    assert present is not None
+    states = pa.repeat(state, present.num_rows) if isinstance(state, str) else state
+    columns = [present["path"], states]
+    for field in list(SCHEMA)[1:]:
+        for side in (old, new):
+            columns.append(side[field.name] if side is not None else pa.nulls(present.num_rows, field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=COMPARED)
+
+
+PinState: TypeAlias = Literal["pinned", "equal", "superseded", "lost", "unverifiable", "denied"]
+"""Whether the recorded bytes can still be read.
+
+- `pinned`: the recorded write is what lies there (for a file: the recorded bytes)
+- `equal`: another write with the same content id lies there; whether the pinned one is kept was not asked
+- `superseded`: the object moved on, and the pinned version or generation is kept
+- `lost`: neither the pinned write nor equal content is there
+- `unverifiable`: nothing was recorded, or is told, by which to know
+- `denied`: the request was refused
+"""
+
+
+def pin_state(local: Local, entry: Entry, state: State) -> PinState:
+    """The state of an entry's pin, given what became of its object; one request only where the object moved on and a
+    version or generation of it is pinned."""
+    if state in ("unchanged", "unverifiable", "denied"):
+        return "pinned" if state == "unchanged" else state
+    source = local.sources.for_uri(entry.uri or "")
+    if (entry.pin or "").startswith(("version:", "generation:")) and isinstance(source, PinnedSource):
+        try:
+            return "lost" if source.pinned(entry) is None else "superseded"
+        except PermissionDeniedError:
+            return "denied"
+    return "unverifiable" if state == "rewritten" else "lost"
