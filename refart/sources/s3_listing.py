@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Final
@@ -89,7 +90,7 @@ def _listed(head: dict[str, str], told: _Told) -> Listed:
     if not all(told.are_current):
         objects = objects.filter(pa.array(told.are_current))
         current_keys = list(compress(told.keys, told.are_current))
-    found = listed(objects, told.keys, _following(head))
+    found = listed(objects, told.keys, following(head))
     if not told.has_versions:
         return found
     keys = sorted([*told.keys, *told.markers]) if told.markers else found.keys
@@ -109,7 +110,7 @@ def _listed(head: dict[str, str], told: _Told) -> Listed:
     )
 
 
-def _following(head: dict[str, str]) -> dict[str, str] | None:
+def following(head: dict[str, str]) -> dict[str, str] | None:
     """The request parameters that continue a listing."""
     if head.get("IsTruncated") != "true":
         return None
@@ -130,7 +131,7 @@ def _is_encoded(head: dict[str, str]) -> bool:
 # --- as any server may write it
 
 
-def _head(root: ElementTree.Element) -> dict[str, str]:
+def head_of(root: ElementTree.Element) -> dict[str, str]:
     """What a response says of itself. Raises `ValueError` for one that is no listing."""
     kind = root.tag.rpartition("}")[2]
     if kind not in _KINDS:
@@ -142,12 +143,8 @@ _VERSIONS: Final = "ListVersionsResult"
 _KINDS: Final = ("ListBucketResult", _VERSIONS)
 
 
-def _by_elements(root: ElementTree.Element, *, raw_returns: bool) -> tuple[dict[str, str], _Told]:
-    head = _head(root)
-    rows: list[Row] = []
-    are_current: list[bool] = []
-    markers: list[str] = []
-    newest_markers: list[str] = []
+def key_reader(head: dict[str, str], *, raw_returns: bool) -> Callable[[str], str]:
+    """A function from the text of a `Key` to the key; it raises `ValueError` for what cannot be told from others."""
 
     def key_of(text: str) -> str:
         if _is_encoded(head):
@@ -158,6 +155,17 @@ def _by_elements(root: ElementTree.Element, *, raw_returns: bool) -> tuple[dict[
             # ignored.
             raise ValueError("a key holds line breaks, and the server does not encode keys")
         return text
+
+    return key_of
+
+
+def _by_elements(root: ElementTree.Element, *, raw_returns: bool) -> tuple[dict[str, str], _Told]:
+    head = head_of(root)
+    key_of = key_reader(head, raw_returns=raw_returns)
+    rows: list[Row] = []
+    are_current: list[bool] = []
+    markers: list[str] = []
+    newest_markers: list[str] = []
 
     for element in root:
         kind = element.tag.rpartition("}")[2]
@@ -200,7 +208,7 @@ def _by_patterns(body: bytes) -> tuple[dict[str, str], _Told] | None:
         return None
     start, end = min(starts), max(ends)
     try:
-        head = _head(ElementTree.fromstring(body[:start] + body[end:]))  # noqa: S314
+        head = head_of(ElementTree.fromstring(body[:start] + body[end:]))  # noqa: S314
     except ElementTree.ParseError:
         return None
     if "IsTruncated" not in head:
