@@ -16,6 +16,7 @@ from hypothesis import given
 
 from refart.entries import SCHEMA, Entry
 from refart.manifest.index import FORMATS, ManifestIndex, ShardInfo
+from refart.manifest.roots import Root
 from refart.manifest.shards import FILE_SCHEMA
 from tests.manifest.support import FolderStore, listed, small_shards
 from tests.strategies import paged, sorted_entries
@@ -169,8 +170,9 @@ def table_after(heading):
             "The index",
             [
                 *("format", "content_digest", "manifest_digest", "entry_count", "size_bytes"),
-                *("referenced_bytes", "managed_bytes", "weak_count", "shards"),
+                *("referenced_bytes", "managed_bytes", "weak_count", "shards", "roots"),
                 *ShardInfo.__dataclass_fields__,
+                *Root.__dataclass_fields__,
             ],
         ),
     ],
