@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from typing import Final, Generic, TypeVar
@@ -69,6 +69,25 @@ def map_bounded(
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def map_completed(
+    executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, window: int
+) -> Iterator[Result]:
+    """As `map_bounded`, but in the order in which the calls end: a long one holds up none of the others."""
+    pending: set[Future[Result]] = set()
+    try:
+        for item in items:
+            pending.add(executor.submit(function, item))
+            if len(pending) >= window:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
     finally:
         for future in pending:
             future.cancel()

@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given, settings
 
 from refart import parallel
-from refart.parallel import Lanes, Pace, Stopped, check_stopped, map_bounded, map_paced, thread_pool
+from refart.parallel import (
+    Lanes,
+    Pace,
+    Stopped,
+    check_stopped,
+    map_bounded,
+    map_completed,
+    map_paced,
+    thread_pool,
+)
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 8), st.integers(1, 4))
@@ -120,6 +129,29 @@ def test_calls_that_have_not_begun_when_the_caller_stops_are_cancelled() -> None
         results.close()
         release.set()
         assert [future.cancelled() for future in pool.futures] == [False, False, True, True, True]
+
+
+def test_results_come_as_calls_end_where_order_does_not_matter() -> None:
+    """The first call ends only after the result of another one was taken."""
+    taken = threading.Event()
+
+    def work(number: int) -> int:
+        assert number != 0 or taken.wait(60)
+        return number
+
+    with thread_pool(2) as pool:
+        results = map_completed(pool, work, range(20), window=3)
+        first = next(results)
+        taken.set()
+        assert first != 0
+        assert sorted([first, *results]) == list(range(20))
+
+
+def test_an_error_of_a_completed_call_is_raised_and_cancels_what_has_not_begun() -> None:
+    with Recording() as pool:
+        with pytest.raises(ZeroDivisionError):
+            list(map_completed(pool, lambda number: 1 // number, itertools.count(), window=4))
+        assert all(future.done() for future in pool.futures), "nothing is left waiting"
 
 
 def test_an_error_of_the_items_is_raised_too() -> None:
