@@ -14,26 +14,14 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refart.entries import SCHEMA, Page, page_of
+from refart.entries import Page
+from refart.manifest.changes import aligned, rows_of_change, with_moves
 from refart.manifest.reader import Manifest, Scope
 from refart.manifest.shards import Extent, ShardFile, checked, exact_sum
 
 MAX_RIVALS: Final = 4
 """Shards of one side whose row groups are compared with those of one shard of the other: mostly one, more where an
 entry that ended a shard came or went. They are open together."""
-
-CHANGES: Final[pa.Schema] = pa.schema(
-    [
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("change", pa.string(), nullable=False),
-        *(
-            pa.field(f"{side}_{field.name}", field.type)
-            for field in list(SCHEMA)[1:]
-            for side in ("old", "new")
-        ),
-    ]
-)
-"""The columns of a page of changes: `path`, `change`, and `old_` and `new_` size, content id, URI and pin."""
 
 
 @dataclass(slots=True)
@@ -44,12 +32,20 @@ class DiffSummary:
     removed: int = 0
     modified: int = 0
     """Entries whose size or content id differs."""
+    moved: int = 0
+    """Entries with the same size and content id under another path."""
     relocated: int = 0
     """Entries with the same size and content id at another URI."""
+    unknown: int = 0
+    """Entries of which cannot be told whether they changed; none between two versions."""
     added_bytes: int = 0
     removed_bytes: int = 0
     old_modified_bytes: int = 0
     new_modified_bytes: int = 0
+    moved_bytes: int = 0
+    relocated_bytes: int = 0
+    unknown_bytes: int = 0
+    """What was recorded of them."""
     shards_read: int = 0
     """Shards of either side that had to be opened."""
 
@@ -113,46 +109,41 @@ class _Side:
 
 
 class Diff:
-    """The changes from one manifest to another: iterate once for pages of `CHANGES`, ordered by path.
+    """The changes from an old side to a new one: iterate once for pages of `CHANGES`, ordered by path.
 
     `change` is one of
 
-    - `added`, `removed`: the path is in one manifest only, and the columns of the other side are null
+    - `added`, `removed`: the path is on one side only, and the columns of the other side are null
     - `modified`: the size or the content id differs
+    - `moved`: what was removed at `old_path` and added at `path` has the same size and (strong) content id
     - `relocated`: size and content id are equal, the URI differs (or one side is a managed file)
+    - `unknown`: it cannot be told whether it is the same; only of a live source or a folder
 
     An entry whose pin alone differs did not change. A page holds as many changes as two pages of entries can
     give.
     """
 
-    def __init__(self, old: Manifest | None, new: Manifest | None, scope: Scope | None) -> None:
-        self.summary = DiffSummary()
-        # A shard of equal rows on both sides has no change, wherever it stands: no path is in two shards.
-        shared = _digests(old) & _digests(new)
-        one, other = (_Side(manifest, shared, scope) for manifest in (old, new))
-        self._old, self._new = self._rows(one, other), self._rows(other, one)
-        self._pages = self._changes()
+    def __init__(
+        self, changes: Iterable[pa.RecordBatch], summary: DiffSummary | None = None, *, moves: bool = True
+    ) -> None:
+        """`changes` are pages of `CHANGES` without moves. Without `moves` they are handed on at once; with them, once
+        all were taken (see `changes.with_moves`)."""
+        self.summary = DiffSummary() if summary is None else summary
+        self._pages = self._counted(with_moves(changes) if moves else changes)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self._pages
 
-    def _rows(self, side: _Side, other: _Side) -> Iterator[Page]:
-        for number in range(len(side.shards)):
-            self.summary.shards_read += 1
-            yield from side.pages(number, other)
-
-    def _changes(self) -> Iterator[pa.RecordBatch]:
-        for old, new in aligned(self._old, self._new):
-            page = _compare(old, new)
-            if page is not None:
-                self._count(page)
-                yield page
+    def _counted(self, pages: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for page in pages:
+            self._count(page)
+            yield page
 
     def _count(self, page: pa.RecordBatch) -> None:
         summary = self.summary
-        added, removed, modified, relocated = (
+        added, removed, modified, moved, relocated, unknown = (
             page.filter(pc.equal(page["change"], change))
-            for change in ("added", "removed", "modified", "relocated")
+            for change in ("added", "removed", "modified", "moved", "relocated", "unknown")
         )
         summary.added += added.num_rows
         summary.added_bytes += exact_sum(added["new_size"])
@@ -161,62 +152,63 @@ class Diff:
         summary.modified += modified.num_rows
         summary.old_modified_bytes += exact_sum(modified["old_size"])
         summary.new_modified_bytes += exact_sum(modified["new_size"])
+        summary.moved += moved.num_rows
+        summary.moved_bytes += exact_sum(moved["new_size"])
         summary.relocated += relocated.num_rows
+        summary.relocated_bytes += exact_sum(relocated["new_size"])
+        summary.unknown += unknown.num_rows
+        summary.unknown_bytes += exact_sum(unknown["old_size"])
 
 
-def diff(old: Manifest | None, new: Manifest | None, prefix: str | None = None) -> Diff:
+def diff(
+    old: Manifest | None, new: Manifest | None, prefix: str | None = None, *, moves: bool = True
+) -> Diff:
     """Compare two manifests; None is one without entries. `prefix` narrows both as in `Manifest.pages`.
 
     Only shards that the two do not share are read, a page of each side at a time, and of those only row groups
     that differ. Raises `InvalidInputError`
     for a prefix that can be no path; while pages are taken, what `Manifest.shard_pages` raises.
     """
-    return Diff(old, new, Scope.of(prefix))
+    scope = Scope.of(prefix)
+    # A shard of equal rows on both sides has no change, wherever it stands: no path is in two shards.
+    shared = _digests(old) & _digests(new)
+    one, other = (_Side(manifest, shared, scope) for manifest in (old, new))
+    summary = DiffSummary()
 
+    def rows(side: _Side, other: _Side) -> Iterator[Page]:
+        for number in range(len(side.shards)):
+            summary.shards_read += 1
+            yield from side.pages(number, other)
 
-def aligned(old_pages: Iterable[Page], new_pages: Iterable[Page]) -> Iterator[tuple[Page, Page]]:
-    """Two streams of pages in the order of their paths, cut so that each pair covers the same range of paths."""
-    olds, news = iter(old_pages), iter(new_pages)
-    old, new = next(olds, None), next(news, None)
-    while old is not None or new is not None:
-        # Everything up to the nearer end of the two pages is here, from both sides.
-        end = min(page["path"][-1].as_py() for page in (old, new) if page is not None)
-        old_rows, old = _divide(old, end)
-        new_rows, new = _divide(new, end)
-        yield old_rows, new_rows
-        old = next(olds, None) if old is None else old
-        new = next(news, None) if new is None else new
+    changes = (changes_between(*pages) for pages in aligned(rows(one, other), rows(other, one)))
+    return Diff(filter(None, changes), summary, moves=moves)
 
 
 def _digests(manifest: Manifest | None) -> set[str]:
     return {shard.manifest_digest for shard in manifest.index.shards} if manifest is not None else set()
 
 
-def _divide(page: Page | None, end: str) -> tuple[Page, Page | None]:
-    """The rows up to and including the path `end`, and the rest if there is any."""
-    if page is None:
-        return page_of([]), None
-    paths = page["path"]
-    rows = bisect_right(range(page.num_rows), end, key=lambda row: paths[row].as_py())
-    return page.slice(0, rows), page.slice(rows) if rows < page.num_rows else None
-
-
-def _compare(old: Page, new: Page) -> pa.RecordBatch | None:
+def changes_between(old: Page, new: Page, *, compare_uris: bool = True) -> pa.RecordBatch | None:
     """The changes between two pages that cover the same range of paths, None where there is none."""
     old_row = pc.index_in(new["path"], value_set=old["path"])
     added = new.filter(old_row.is_null())
     removed = old.filter(pc.invert(pc.is_in(old["path"], value_set=new["path"])))
     old, new = old.take(old_row.drop_null()), new.filter(old_row.is_valid())
     modified = pc.or_(_differs(old["size"], new["size"]), _differs(old["content_id"], new["content_id"]))
-    relocated = pc.and_not(_differs(old["uri"], new["uri"]), modified)
-    changes = pa.Table.from_batches(
-        [
-            _changes("added", None, added),
-            _changes("removed", removed, None),
-            _changes("modified", old.filter(modified), new.filter(modified)),
-            _changes("relocated", old.filter(relocated), new.filter(relocated)),
-        ]
-    )
+    parts = [
+        _changes("added", None, added),
+        _changes("removed", removed, None),
+        _changes("modified", old.filter(modified), new.filter(modified)),
+    ]
+    if compare_uris:
+        relocated = pc.and_not(_differs(old["uri"], new["uri"]), modified)
+        parts.append(_changes("relocated", old.filter(relocated), new.filter(relocated)))
+    return in_order(parts)
+
+
+def in_order(parts: list[pa.RecordBatch]) -> pa.RecordBatch | None:
+    """Changes of one range of paths as one page, None where there are none."""
+    changes = pa.Table.from_batches(parts)
     if changes.num_rows == 0:
         return None
     return changes.take(pc.sort_indices(changes["path"])).combine_chunks().to_batches()[0]
@@ -228,14 +220,7 @@ def _differs(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
 
 
 def _changes(change: str, old: Page | None, new: Page | None) -> pa.RecordBatch:
-    """Rows of `CHANGES` of one kind, from the rows of either side, which are checked here: most of those that were
-    compared have no change."""
+    """Rows of one kind, which are checked here: most of those that were compared have no change."""
     for side in filter(None, (old, new)):
         checked(side, "a manifest that is compared")
-    present = new if new is not None else old
-    assert present is not None
-    columns = [present["path"], pa.repeat(change, present.num_rows)]
-    for field in list(SCHEMA)[1:]:
-        for side in (old, new):
-            columns.append(side[field.name] if side is not None else pa.nulls(present.num_rows, field.type))
-    return pa.RecordBatch.from_arrays(columns, schema=CHANGES)
+    return rows_of_change(change, old, new)

@@ -19,10 +19,11 @@ from refart import checksums, names
 from refart.context import Local
 from refart.entries import SCHEMA, Entry, Page, entries_of, page_of
 from refart.errors import NotFoundError, PermissionDeniedError
-from refart.manifest.compare import CHANGES, aligned
+from refart.manifest.changes import COMPARED, aligned
 from refart.manifest.draft import Draft
 from refart.manifest.reader import Manifest
 from refart.manifest.roots import Root
+from refart.manifest.shards import exact_sum
 from refart.ops import elsewhere, identify
 from refart.ops.add import limited, under
 from refart.ops.patterns import page_filter
@@ -40,9 +41,6 @@ State: TypeAlias = Literal["unchanged", "modified", "rewritten", "unverifiable",
 - `removed`, `new`: nothing lies there; nothing was recorded of what lies there
 - `denied`: the listing, or the request, was refused
 """
-
-COMPARED: Final[pa.Schema] = CHANGES
-"""The columns of a page of comparisons: those of a diff, with a `State` as `change`; `new_` is what lies there now."""
 
 _ETAG_PIN = r"^etag:"
 
@@ -115,7 +113,8 @@ def scan(local: Local, root: Root, *, executor: Executor | None = None) -> Itera
 
 
 class Comparison:
-    """Each reference of a version with what lies at its URI now: iterate once for pages of `COMPARED`, by path.
+    """Each reference of a version with what lies at its URI now: iterate once for pages of `COMPARED`, by path, with a
+    `State` as `change`; `new_` is what lies there now.
 
     Managed files are left out. With `changed_only`, so are rows whose state is `unchanged`. `counts` and `bytes` (of
     what was recorded; of what lies there for `new`) grow while pages are taken, unchanged rows included.
@@ -138,12 +137,29 @@ class Comparison:
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         with thread_pool(self._local.config.threads) as pool:
             for old, new in self._pages:
+                if self._changed_only:
+                    old, new = self._without_equal(old, new)
                 page = self._compare(old, new, pool)
                 self._count(page)
                 if self._changed_only:
                     page = page.filter(pc.not_equal(page["change"], "unchanged"))
                 if page.num_rows:
                     yield page
+
+    def _without_equal(self, old: Page, new: Page) -> tuple[Page, Page]:
+        """The rows that may have changed, where the two pages have the same paths, as nearly always; the others count
+        as unchanged."""
+        if not old.num_rows or not old["path"].equals(new["path"]):
+            return old, new
+        other_size = _both(pc.not_equal, old["size"], new["size"])
+        known = pc.not_equal(old["content_id"], checksums.NONE)
+        equal = pc.and_not(pc.and_(known, pc.equal(old["content_id"], new["content_id"])), other_size)
+        if equal.true_count:
+            self.counts["unchanged"] += equal.true_count
+            sizes = pc.coalesce(old["size"], new["size"])
+            self.size_bytes["unchanged"] += exact_sum(sizes.filter(equal))
+        rest = pc.invert(equal)
+        return old.filter(rest), new.filter(rest)
 
     def _compare(self, old: Page, new: Page, pool: Executor) -> pa.RecordBatch:
         row = pc.index_in(new["path"], value_set=old["path"])
@@ -197,7 +213,7 @@ class Comparison:
         for state in pc.unique(page["change"]).to_pylist():
             mask = pc.equal(page["change"], state)
             self.counts[state] += pc.sum(mask).as_py() or 0
-            self.size_bytes[state] += pc.sum(sizes.filter(mask)).as_py() or 0
+            self.size_bytes[state] += exact_sum(sizes.filter(mask))
 
 
 STATES: Final[tuple[State, ...]] = State.__args__  # type: ignore[attr-defined]

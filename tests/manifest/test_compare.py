@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from functools import partial
 
 import hypothesis.strategies as st
 import pyarrow.parquet as pq
@@ -10,9 +12,11 @@ import pytest
 from hypothesis import given
 
 from refart.errors import FormatError, InvalidInputError
-from refart.manifest import shards
+from refart.manifest import changes as changes_module
+from refart.manifest import runs, shards
 from refart.manifest.canonical import is_cut
-from refart.manifest.compare import CHANGES, MAX_RIVALS, DiffSummary, diff
+from refart.manifest.changes import CHANGES, MOVABLE
+from refart.manifest.compare import MAX_RIVALS, DiffSummary, diff
 from tests.manifest.support import FolderStore, reference, small_shards
 from tests.strategies import entries, few_paths, in_order, paged, sorted_entries
 
@@ -35,7 +39,7 @@ def rows_of(changes):
     return [row for page in changes for row in page.to_pylist()]
 
 
-def model(old, new, prefix=None):
+def model(old, new, prefix=None, *, moves=True):
     """What `diff` must give, from two dictionaries."""
     old, new = ({e.path: e for e in side} for side in (old, new))
     changes = []
@@ -51,11 +55,31 @@ def model(old, new, prefix=None):
             change = "relocated"
         else:
             continue
-        row = {"path": path, "change": change}
+        row = {"path": path, "change": change, "old_path": None}
         for name in ("size", "content_id", "uri", "pin"):
             row[f"old_{name}"], row[f"new_{name}"] = (getattr(e, name, None) for e in (a, b))
         changes.append(row)
-    return changes
+    return moved(changes) if moves else changes
+
+
+def moved(changes):
+    """The same, with each removed entry paired with an added one that has its bytes, if there is any."""
+    left = list(changes)
+    for row in changes:
+        size, content_id = row["old_size"], row["old_content_id"]
+        if row["change"] == "removed" and size is not None and re.match(MOVABLE, content_id):
+            same = (
+                at
+                for at, other in enumerate(left)
+                if (other["change"], other["new_size"], other["new_content_id"])
+                == ("added", size, content_id)
+            )
+            at = next(same, None)
+            if at is not None:
+                old = {name: value for name, value in row.items() if name.startswith("old_")}
+                left[at] = {**left[at], **old, "change": "moved", "old_path": row["path"]}
+                left.remove(row)
+    return left
 
 
 @st.composite
@@ -67,15 +91,19 @@ def pairs(draw):
     for path in list(new):
         if new[path].is_reference and draw(st.booleans()):
             new[path] = replace(new[path], uri=draw(st.sampled_from([new[path].uri, "s3://elsewhere/x"])))
+    for path in list(new):
+        if draw(st.booleans()):
+            to = draw(few_paths)
+            new.setdefault(to, replace(new.pop(path), path=to))
     return in_order(old.values()), in_order(new.values())
 
 
-@given(pair=pairs(), prefix=st.none() | few_paths)
-def test_diff_is_that_of_dictionaries(tmp_path_factory, pair, prefix):
+@given(pair=pairs(), prefix=st.none() | few_paths, moves=st.booleans())
+def test_diff_is_that_of_dictionaries(tmp_path_factory, pair, prefix, moves):
     old, new = pair
     store = FolderStore(tmp_path_factory.mktemp("store"))
-    changes = diff(store.manifest(paged(old, 5)), store.manifest(paged(new, 5)), prefix)
-    expected = model(old, new, prefix)
+    changes = diff(store.manifest(paged(old, 5)), store.manifest(paged(new, 5)), prefix, moves=moves)
+    expected = model(old, new, prefix, moves=moves)
     assert rows_of(changes) == expected
 
     def total(change, column):
@@ -86,11 +114,14 @@ def test_diff_is_that_of_dictionaries(tmp_path_factory, pair, prefix):
         added=counts.count("added"),
         removed=counts.count("removed"),
         modified=counts.count("modified"),
+        moved=counts.count("moved"),
         relocated=counts.count("relocated"),
         added_bytes=total("added", "new_size"),
         removed_bytes=total("removed", "old_size"),
         old_modified_bytes=total("modified", "old_size"),
         new_modified_bytes=total("modified", "new_size"),
+        moved_bytes=total("moved", "new_size"),
+        relocated_bytes=total("relocated", "new_size"),
         shards_read=changes.summary.shards_read,
     )
 
@@ -101,6 +132,100 @@ def test_against_nothing_every_entry_is_a_change(tmp_path_factory, rows):
     assert rows_of(diff(None, manifest)) == model([], rows)
     assert rows_of(diff(manifest, None)) == model(rows, [])
     assert rows_of(diff(None, None)) == rows_of(diff(manifest, manifest)) == []
+
+
+def sized(path, content_id, size=3):
+    return replace(reference(path, size=size), content_id=content_id)
+
+
+MD5, MULTIPART = "md5:" + "1" * 32, f"etag:{'2' * 32}-7"
+
+
+def told(changes):
+    """Path → change; of what moved, the old path."""
+    return {row["path"]: row["old_path"] or row["change"] for row in rows_of(changes)}
+
+
+@pytest.mark.parametrize("content_id", [MD5, MULTIPART, "sha256:" + "3" * 64])
+def test_the_same_bytes_at_another_path_moved(store, content_id):
+    old = store.manifest(paged([sized("a/x", content_id), sized("b", MD5)], 5))
+    new = store.manifest(paged([sized("b", MD5), sized("c/x", content_id)], 5))
+    changes = diff(old, new)
+    (row,) = rows_of(changes)
+    assert (row["path"], row["old_path"], row["change"]) == ("c/x", "a/x", "moved")
+    assert (row["old_uri"], row["new_uri"]) == ("s3://lake/data/a/x", "s3://lake/data/c/x")
+    assert (changes.summary.moved, changes.summary.moved_bytes) == (1, 3)
+    assert told(diff(old, new, moves=False)) == {"a/x": "removed", "c/x": "added"}
+
+
+@pytest.mark.parametrize(
+    "content_id",
+    [
+        *("none", "stat:7", "etag:W/x", "etag:x", "generation:7"),
+        *("crc32c:" + "0" * 8, "crc64nvme:" + "0" * 16),
+    ],
+)
+def test_what_is_not_known_by_its_bytes_does_not_move(store, content_id):
+    old, new = (store.manifest(paged([sized(path, content_id)], 5)) for path in "ab")
+    assert told(diff(old, new)) == {"a": "removed", "b": "added"}
+
+
+def test_another_size_is_no_move(store):
+    old, new = (store.manifest(paged([sized("ab"[n], MD5, size=n)], 5)) for n in (0, 1))
+    assert told(diff(old, new)) == {"a": "removed", "b": "added"}
+
+
+def test_duplicates_move_in_the_order_of_their_paths(store):
+    """What is left over on one side was added, or removed."""
+    old = store.manifest(paged([sized(path, MD5) for path in ("a1", "a2", "x9")], 5))
+    new = store.manifest(paged([sized(path, MD5) for path in ("0", "b1", "b2", "z")], 5))
+    assert told(diff(old, new)) == {"0": "a1", "b1": "a2", "b2": "x9", "z": "added"}
+    assert told(diff(new, old)) == {"a1": "0", "a2": "b1", "x9": "b2", "z": "removed"}
+
+
+def test_many_moves_are_sorted_in_files(store, monkeypatch):
+    """Nothing grows with the number of changes: the same comes of a sort that may hold next to nothing."""
+    monkeypatch.setattr(changes_module, "sort_pages", partial(runs.sort_pages, memory_bytes=2_000))
+    monkeypatch.setattr(changes_module, "collect", partial(runs.collect, memory_bytes=2_000))
+    rows = [sized(f"{n:04d}", f"md5:{n % 150:032x}", size=n % 7) for n in range(600)]
+    old = store.manifest(paged(rows[:400], 50))
+    new = store.manifest(paged([replace(row, path=f"to/{row.path}") for row in rows[200:]], 50))
+    assert rows_of(diff(old, new)) == model(rows[:400], [replace(r, path=f"to/{r.path}") for r in rows[200:]])
+    assert diff(old, new).summary == DiffSummary(), "nothing is counted before it is taken"
+
+
+def test_ten_changes_read_two_shards_each_at_most(store):
+    """And each shard once, with moves or without: also where an entry that ended a shard came or went."""
+    many = [reference(f"{n:06d}", md5=f"{n:032x}") for n in range(20_000)]
+    with small_shards(cut_bits=7, group_bits=4, max_group_rows=64):
+        old = store.manifest(paged(many, 4096))
+        cut = next(n for n, row in enumerate(many) if n > 9_000 and is_cut(row.path))
+        changed = dict(enumerate(many))
+        for n in (10, 5_000, cut + 1):
+            changed[n] = replace(many[n], size=77)
+        for n in (2_000, cut, 15_000):
+            del changed[n]
+        for n in (11_111, 19_999):
+            changed[n] = replace(changed[n], path=f"{n:06d}-moved")
+        rows = [*changed.values(), reference("000000-new"), reference("zzz")]
+        new = store.manifest(paged(in_order(rows), 4096))
+        assert len(old.index.shards) > 100
+        for moves in (True, False):
+            store.opened.clear()
+            changes = diff(old, new, moves=moves)
+            assert len(rows_of(changes)) == (10 if moves else 12)
+            assert changes.summary.shards_read == len(store.opened) == len(set(store.opened)) <= 2 * 12
+            for side in (old, new):
+                assert len({shard.key for shard in side.index.shards} & set(store.opened)) <= 2 * 10
+
+
+def test_without_moves_changes_stream(store):
+    """The first page is there before the last shard was read; with moves, all must be."""
+    old, new = store.manifest(paged(ROWS, 50)), store.manifest(paged([replace(e, size=2) for e in ROWS], 50))
+    for moves, read_all in ((False, False), (True, True)):
+        changes = diff(old, new, moves=moves)
+        next(iter(changes))
+        assert (changes.summary.shards_read == len(old.index.shards) + len(new.index.shards)) == read_all
 
 
 def test_pages_have_the_columns_of_changes(store):
