@@ -222,6 +222,7 @@ class Artifact:
         follow_symlinks: bool = True,
         strip_signature: bool = False,
         executor: Executor | None = None,
+        as_of: datetime | str | None = None,
     ) -> Entries:
         """Point at the object or at everything below the prefix that `uri` names. No byte is copied.
 
@@ -245,12 +246,21 @@ class Artifact:
         - `executor`: computes checksums (`"sha256"`, `"stored"`, files of this machine) and lists large prefixes of
           S3 and GCS, instead of threads of this process. Its workers must see the same configuration, files and
           credentials.
+        - `as_of`: log what lay there at that time (aware, or ISO 8601 with a zone), pinned, from all versions that a
+          versioned bucket of S3 or GCS keeps. What a lifecycle rule has removed since is missing. S3 tells times to
+          the second, and of a multipart upload when it was begun.
 
         All or nothing: after an error the draft is as it was. Raises `NotFoundError`, `PermissionDeniedError`,
         `SourceError`, `InvalidInputError` (also for two keys that would meet in one path), `FinalizedError`.
         """
         if names.uri_scheme(os.fspath(uri)) == "refart":
-            if checksum is not True or executor is not None or not follow_symlinks or strip_signature:
+            if (checksum, executor, as_of, follow_symlinks, strip_signature) != (
+                True,
+                None,
+                None,
+                True,
+                False,
+            ):
                 raise InvalidInputError(
                     f"{uri}: entries of another version are taken as they are; name=, include=, exclude=, max_objects=,"
                     " allow_empty= and overwrite= choose among them"
@@ -278,6 +288,7 @@ class Artifact:
             follow_symlinks=follow_symlinks,
             strip_signature=strip_signature,
             executor=executor,
+            as_of=as_of,
         )
         return self._handles(added)
 

@@ -61,6 +61,12 @@ if TYPE_CHECKING:
 )
 @click.option("--no-follow-symlinks", is_flag=True, help="Of folders: leave out symbolic links.")
 @click.option("--strip-signature", is_flag=True, help="Take a signed URL without its signature.")
+@click.option(
+    "--as-of",
+    type=given,
+    metavar="TIME",
+    help="Of versioned buckets: what lay there then (ISO 8601 with a zone).",
+)
 @click.option("--max-objects", type=click.IntRange(min=1), help="Of references: more objects are an error.")
 @click.option("--allow-empty", is_flag=True, help="Accept that a folder or prefix holds nothing.")
 @click.pass_obj
@@ -129,6 +135,7 @@ def _add(
     allow_empty: bool,
     no_follow_symlinks: bool,
     strip_signature: bool,
+    as_of: str | None,
 ) -> None:
     from refart import names
 
@@ -143,11 +150,12 @@ def _add(
             allow_empty=allow_empty,
             follow_symlinks=not no_follow_symlinks,
             strip_signature=strip_signature,
+            as_of=as_of,
         )
         return
-    if checksum != "auto" or max_objects is not None or strip_signature:
+    if checksum != "auto" or max_objects is not None or strip_signature or as_of is not None:
         raise InvalidInputError(
-            f"{source} is copied into the workspace; --checksum, --max-objects and --strip-signature are for"
+            f"{source} is copied into the workspace; --checksum, --max-objects, --strip-signature and --as-of are for"
             " references: add --reference"
         )
     if Path(source).expanduser().is_dir():

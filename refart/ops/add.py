@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from refart.errors import InvalidInputError, NotFoundError
 from refart.manifest.draft import Added, Draft
 from refart.manifest.roots import Root
 from refart.manifest.runs import concat, managed_page
-from refart.ops import elsewhere, identify
+from refart.ops import elsewhere, identify, pins
 from refart.ops.identify import Checksum
 from refart.ops.patterns import Patterns, page_filter, patterns_of
 from refart.parallel import map_bounded, thread_pool
 from refart.progress import Task
+from refart.sources.base import HistorySource
 from refart.sources.local import canonical_uri
 
 
@@ -41,14 +43,18 @@ def add_reference(
     follow_symlinks: bool = True,
     strip_signature: bool = False,
     executor: Executor | None = None,
+    as_of: datetime | str | None = None,
 ) -> Added:
     """Point at the object, file, prefix or folder at `uri`. See `Artifact.add_reference`."""
+    at = None if as_of is None else past_time(as_of)
     uri = names.check_uri(names.strip_signature(uri) if strip_signature else uri)
     prefix = names.check_path(name, "name") if name is not None else None
     is_local = names.uri_scheme(uri) in (None, "file")
     source = local.sources.for_uri(uri)
-    lists = elsewhere.listing(local, source, uri, executor) if executor is not None else None
+    lists = elsewhere.listing(local, source, uri, executor) if executor is not None and at is None else None
     checksum = identify.check(checksum, executor, is_local=is_local, is_used=lists is not None)
+    if at is not None and not isinstance(source, HistorySource):
+        raise InvalidInputError(f"{uri} keeps no history; as_of= is for versioned buckets of S3 and GCS")
     if not follow_symlinks and not is_local:
         raise InvalidInputError(f"{uri}: follow_symlinks=False is for files of this machine")
     options: dict[str, Any] = {} if follow_symlinks else {"follow_symlinks": False}
@@ -68,12 +74,34 @@ def add_reference(
     )
     with local.reporter.task(f"Listing {uri}", unit="objects") as task:
         how = identify.of_scan(checksum, executor, is_local=is_local)
-        scan = source.scan(uri, identify=how, keep=keep, on_page=task.advance, **options)
+        if at is not None and isinstance(source, HistorySource):
+            scan = source.scan_as_of(uri, at, identify=how, keep=keep, on_page=task.advance)
+        else:
+            scan = source.scan(uri, identify=how, keep=keep, on_page=task.advance, **options)
         found = limited(scan.pages, uri, max_objects, allow_empty)
-        pages = (under(page, prefix, replace=scan.is_object) for page in found)
+        pages = (under(page, prefix, replace=scan.is_object) for page in pins.noted(draft, found))
         worker = executor if identify.computes(checksum, is_local=is_local) else None
         identified = identify.identified(local, pages, checksum, worker)
         return draft.add(identified, overwrite=overwrite, roots=() if scan.is_object else (root,))
+
+
+def past_time(when: datetime | str) -> datetime:
+    """A time that is over, as `as_of=` takes it. Raises `InvalidInputError` for one without a zone, too."""
+    try:
+        time = datetime.fromisoformat(when) if isinstance(when, str) else when
+    except ValueError:
+        raise InvalidInputError(
+            f"as_of must be a time such as 2026-03-01T12:00:00+00:00, not {str(when)[:50]!r}"
+        ) from None
+    if not isinstance(time, datetime) or time.tzinfo is None:
+        raise InvalidInputError(
+            f"as_of needs a time with its zone, such as 2026-03-01T12:00:00Z, not {str(when)[:50]!r}"
+        )
+    if time > datetime.now(UTC):
+        raise InvalidInputError(
+            f"as_of={time.isoformat()} is still to come; nobody knows what will lie there"
+        )
+    return time.astimezone(UTC)
 
 
 def add_references(
@@ -105,7 +133,7 @@ def add_references(
         thread_pool(local.config.threads) as pool,
     ):
         window = 4 * local.config.threads
-        pages = _told(_batched(map_bounded(pool, find, uris, window=window)), task)
+        pages = pins.noted(draft, _told(_batched(map_bounded(pool, find, uris, window=window)), task))
         return draft.add(identify.identified(local, pages, checksum, executor))
 
 

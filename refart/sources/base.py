@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import BinaryIO, Literal, Protocol, TypeAlias, runtime_checkable
 
 from refart.entries import Entry, Page
@@ -136,6 +137,25 @@ class PinnedSource(Protocol):
         """The very write that the entry's pin names, wherever it stands in the history of its URI, by one request.
 
         None where it is gone, or where no version or generation is pinned. Errors as `stat`.
+        """
+
+
+@runtime_checkable
+class HistorySource(Protocol):
+    """A source whose server may tell what lay below a prefix at another time."""
+
+    def scan_as_of(
+        self,
+        uri: str,
+        at: datetime,
+        *,
+        identify: Identify = "best",
+        keep: Keep | None = None,
+        on_page: Callable[[int], None] | None = None,
+    ) -> Scan:
+        """See `Source.scan`; of each object the write that stood at the time `at` (aware), pinned.
+
+        Raises `InvalidInputError` where the server does not keep, or does not tell, what stood then.
         """
 
 

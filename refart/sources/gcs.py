@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from refart.entries import Entry, prefixed
 from refart.errors import InvalidInputError, NotFoundError, RefartError
-from refart.sources import gcs_listing, gcs_reading, pinned
+from refart.sources import gcs_history, gcs_listing, gcs_reading, pinned
 from refart.sources.base import Held
 from refart.sources.gcs_client import GONE, MISSING, GCSClient, status_of
 from refart.sources.gcs_listing import LISTING_FIELDS, OBJECT_FIELDS
@@ -49,6 +50,10 @@ class GCSSource(ObjectSource):
     def _place(self, uri: str) -> tuple[_Bucket, str]:
         root, name, key = split(uri)
         return _Bucket(self._client, root, name, self._unordered), key
+
+    def _past(self, uri: str, at: datetime, prefix: str) -> Iterator[Listed]:
+        root, name, _ = split(uri)
+        return gcs_history.responses(self._client, name, prefix, at, f"listing {root}{prefix}")
 
     def _getter(self, entry: Entry) -> pinned.Get:
         _, bucket, key = split(uri_of(entry))

@@ -137,8 +137,24 @@ class GCSClient:
         if key in (".", ".."):
             # No object of GCS can have such a name, and in the path of a URL it would mean another one.
             raise NotFoundError(f"{what}: no object can have the name {key!r}") from _Status(404)
-        here = self._connection.current()
         path = f"b/{quote(bucket, safe='')}/o" + ("" if key is None else f"/{quote(key, safe='')}")
+        return self._get(what, path, parameters, headers)
+
+    def bucket_json(self, what: str, bucket: str, fields: str) -> dict[str, Any]:
+        """What the API says about a bucket itself, to who may ask (`storage.buckets.get`)."""
+        with self._get(what, f"b/{quote(bucket, safe='')}", {"fields": fields}, None) as response:
+            try:
+                answer = response.json()
+            except ValueError:
+                answer = None
+        if not isinstance(answer, dict):
+            raise SourceError(f"{what}: the server's answer is not one of the JSON API of GCS")
+        return answer
+
+    def _get(
+        self, what: str, path: str, parameters: Mapping[str, str], headers: Mapping[str, str] | None
+    ) -> requests.Response:
+        here = self._connection.current()
         try:
             response = here.session.get(
                 here.base + path,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from datetime import datetime
+from functools import partial
 
 from refart.entries import Entry
-from refart.errors import NotFoundError
+from refart.errors import InvalidInputError, NotFoundError
 from refart.sources import ahead, objects, pinned
 from refart.sources.base import Fetched, Held, Identify, Keep, Opened, Scan
-from refart.sources.listed import Row
+from refart.sources.history import Past
+from refart.sources.listed import Listed, Row
 from refart.sources.pinned import uri_of
 from refart.sources.splitting import Elsewhere, Ranged
 
@@ -52,6 +55,26 @@ class ObjectSource(ABC):
         bucket, key = self._place(uri)
         return objects.scan(
             bucket, uri, key, identify=identify, keep=keep, on_page=on_page, elsewhere=elsewhere
+        )
+
+    def scan_as_of(
+        self,
+        uri: str,
+        at: datetime,
+        *,
+        identify: Identify = "best",
+        keep: Keep | None = None,
+        on_page: Callable[[int], None] | None = None,
+    ) -> Scan:
+        """See `HistorySource`. One response of the listing of all versions after another."""
+        bucket, key = self._place(uri)
+        past = Past(bucket, partial(self._past, uri, at))
+        return objects.scan(past, uri, key, identify=identify, keep=keep, on_page=on_page)
+
+    def _past(self, uri: str, at: datetime, prefix: str) -> Iterator[Listed]:
+        """Every response of the listing of what lay under a prefix at a time, in turn; at least one."""
+        raise InvalidInputError(
+            f"{uri}: its server does not tell how a prefix stood at another time; as_of= is for S3 and GCS"
         )
 
     def ranged(self, uri: str, prefix: str) -> Ranged | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from refart.entries import Entry, prefixed
 from refart.errors import InvalidInputError, NotFoundError, RefartError, SourceError
-from refart.sources import pinned, s3_checksums, s3_listing, s3_reading
+from refart.sources import pinned, s3_checksums, s3_history, s3_listing, s3_reading
 from refart.sources.base import Held
 from refart.sources.listed import Listed, Row, one_by_one
 from refart.sources.object_source import ObjectSource
@@ -58,6 +59,10 @@ class S3Source(ObjectSource):
 
     def _wanted(self, entry: Entry) -> list[tuple[pinned.Which, Held]]:
         return s3_reading.wanted(entry)
+
+    def _past(self, uri: str, at: datetime, prefix: str) -> Iterator[Listed]:
+        root, name, _ = split(uri)
+        return s3_history.responses(self._client, name, prefix, at, f"listing {root}{prefix}")
 
     def checksum(self, entry: Entry) -> str | None:
         """See `ChecksumSource`: SHA-256, CRC64NVME or CRC32C, which are kept since the upload.
