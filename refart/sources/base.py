@@ -160,6 +160,28 @@ class HistorySource(Protocol):
 
 
 @runtime_checkable
+class WritableSource(Protocol):
+    """A source whose server copies objects itself, and deletes them: no byte moves through this machine."""
+
+    def copies(self, uri: str, to: str) -> bool:
+        """Whether the server of `uri` can copy to `to`, which this very source serves too."""
+
+    def copy(self, entry: Entry, to: str, *, over: Entry | None) -> Entry:
+        """Write the bytes of the very write that `entry` pins to the URI `to`; returns what lies there then.
+
+        Its content id is equal to that of the copied write where the server can tell so. `over` is what lies at `to`
+        now, as `stat` tells it; None for nothing. Raises `ConflictError` where something else does: it stays. Otherwise
+        errors as `fetch`.
+        """
+
+    def delete(self, found: Entry) -> None:
+        """Delete the object that `stat` found at its URI; a server that keeps versions keeps it as one of them.
+
+        Raises `ConflictError` where something else lies there: it stays.
+        """
+
+
+@runtime_checkable
 class ChecksumSource(Protocol):
     """A source whose server keeps checksums that its listings do not tell."""
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from refart.entries import Entry, prefixed
 from refart.errors import InvalidInputError, NotFoundError, RefartError, SourceError
-from refart.sources import pinned, s3_checksums, s3_history, s3_listing, s3_reading
+from refart.sources import pinned, s3_checksums, s3_history, s3_listing, s3_reading, s3_writing
 from refart.sources.base import Held
 from refart.sources.listed import Listed, Row, one_by_one
 from refart.sources.object_source import ObjectSource
@@ -63,6 +63,22 @@ class S3Source(ObjectSource):
     def _past(self, uri: str, at: datetime, prefix: str) -> Iterator[Listed]:
         root, name, _ = split(uri)
         return s3_history.responses(self._client, name, prefix, at, f"listing {root}{prefix}")
+
+    def copies(self, uri: str, to: str) -> bool:
+        """See `WritableSource`: all that one client reaches."""
+        return True
+
+    def copy(self, entry: Entry, to: str, *, over: Entry | None) -> Entry:
+        """See `WritableSource`: one HEAD, and CopyObject, or more where it was uploaded in parts; see `s3_writing`."""
+        return self._writer(to, over).copy(self._reader(entry))
+
+    def delete(self, found: Entry) -> None:
+        """See `WritableSource`: on a versioned bucket, a delete marker."""
+        self._writer(uri_of(found), found).delete()
+
+    def _writer(self, uri: str, over: Entry | None) -> s3_writing.Writer:
+        _, bucket, key = split(uri)
+        return s3_writing.Writer(self._client, self.stat, bucket, key, uri, over)
 
     def checksum(self, entry: Entry) -> str | None:
         """See `ChecksumSource`: SHA-256, CRC64NVME or CRC32C, which are kept since the upload.

@@ -125,6 +125,11 @@ class S3Client:
             return response
         raise failure  # here, where the error of botocore's is no part of the context any more
 
+    @property
+    def endpoint_url(self) -> str:
+        """Where requests go that name no bucket."""
+        return str(self._client.current()[0].meta.endpoint_url)
+
     def learnt(self) -> Learnt:
         """What a source learnt about buckets through this client; forgotten with it."""
         return self._client.current()[1]
