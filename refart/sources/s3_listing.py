@@ -10,9 +10,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import compress
 from typing import Final
-from urllib.parse import unquote_plus, unquote_to_bytes
+from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
 import pyarrow as pa
@@ -22,6 +21,7 @@ from refart import checksums
 from refart.entries import prefixed
 from refart.errors import SourceError
 from refart.sources.listed import OBJECTS, Listed, Row, batch_of, listed, size_of
+from refart.sources.s3_elements import Elements
 
 NULL_VERSION: Final = "null"
 """The version id of writes made while versioning was off or suspended. It selects no write of its own: the
@@ -48,7 +48,7 @@ def parse(body: bytes, what: str) -> Listed:
     answer, is cut off, holds keys that are not UTF-8 or cannot be told from others, or goes on without saying where.
     """
     try:
-        if (told := _by_patterns(body)) is not None:
+        if (told := _by_columns(body)) is not None:
             return _listed(*told)
         # From the endpoint that the user chose; expat bounds the expansion of entities by itself.
         root = ElementTree.fromstring(body)  # noqa: S314
@@ -64,12 +64,12 @@ def parse(body: bytes, what: str) -> Listed:
 class _Told:
     """What a response tells of versions (or objects) and of delete markers, each in its order."""
 
-    keys: list[str]
+    keys: pa.StringArray
     sizes: pa.Int64Array
     content_ids: pa.StringArray
     pins: pa.StringArray
-    are_current: list[bool]
-    """Which of these versions are the newest of their keys."""
+    are_current: pa.BooleanArray | None
+    """Which of these versions are the newest of their keys; None for all of them."""
 
     markers: list[str]
     """Keys of delete markers."""
@@ -80,20 +80,16 @@ class _Told:
 
 
 def _listed(head: dict[str, str], told: _Told) -> Listed:
-    columns = [
-        pa.array(told.keys, pa.string()),
-        told.sizes,
-        told.content_ids,
-        told.pins,
-    ]
-    objects, current_keys = pa.RecordBatch.from_arrays(columns, schema=OBJECTS), told.keys
-    if not all(told.are_current):
-        objects = objects.filter(pa.array(told.are_current))
-        current_keys = list(compress(told.keys, told.are_current))
-    found = listed(objects, told.keys, following(head))
+    columns = [told.keys, told.sizes, told.content_ids, told.pins]
+    objects, all_keys = pa.RecordBatch.from_arrays(columns, schema=OBJECTS), told.keys.to_pylist()
+    current_keys = all_keys
+    if told.are_current is not None and told.are_current.false_count:
+        objects = objects.filter(told.are_current)
+        current_keys = objects.column("key").to_pylist()
+    found = listed(objects, all_keys, following(head))
     if not told.has_versions:
         return found
-    keys = sorted([*told.keys, *told.markers]) if told.markers else found.keys
+    keys = sorted([*all_keys, *told.markers]) if told.markers else found.keys
     last_key = keys[-1] if keys else ""
     # The newest comes first. Where that of the last key is not here, it was (or will be) told elsewhere.
     if told.newest_markers:
@@ -179,132 +175,68 @@ def _by_elements(root: ElementTree.Element, *, raw_returns: bool) -> tuple[dict[
         else:
             rows.append(row_of(key, texts["Size"], texts.get("ETag", ""), texts.get("VersionId")))
             are_current.append(is_current)
-    batch = batch_of(rows)
-    return head, _Told(
-        [row.key for row in rows],
-        batch.column("size"),
-        batch.column("content_id"),
-        batch.column("pin"),
-        are_current,
-        markers,
-        newest_markers,
-        has_versions=root.tag.endswith(_VERSIONS),
-    )
+    keys, sizes, content_ids, pins = batch_of(rows).columns
+    current, has_versions = pa.array(are_current, pa.bool_()), root.tag.endswith(_VERSIONS)
+    return head, _Told(keys, sizes, content_ids, pins, current, markers, newest_markers, has_versions)
 
 
 # --- as Amazon S3 and most others write it: elements without attributes, comments or space between them
 
 
-def _by_patterns(body: bytes) -> tuple[dict[str, str], _Told] | None:
-    """What a response says of itself, parsed as XML without its elements, and what these tell, by regular expressions;
-    None where it may be written in another way."""
-    has_versions = _VERSIONS.encode() in body[:_HEAD_BYTES]
-    has_markers = has_versions and b"<DeleteMarker>" in body
-    tags = [b"Version"] if has_versions else [b"Contents"]
-    tags += [b"DeleteMarker"] * has_markers
-    starts = [start for tag in tags if (start := body.find(b"<%b>" % tag)) >= 0]
-    ends = [end + len(tag) + 3 for tag in tags if (end := body.rfind(b"</%b>" % tag)) >= 0]
-    if not starts or not ends or (b"!" in body and b"<!" in body):  # one character is found much faster
+def _by_columns(body: bytes) -> tuple[dict[str, str], _Told] | None:
+    """What a response says of itself, parsed as XML without its elements, and what these tell, taken together
+    (`s3_elements`); None where it may be written in another way."""
+    if b"!" in body and b"<!" in body:  # one character is found much faster
         return None
-    start, end = min(starts), max(ends)
+    has_versions = _VERSIONS.encode() in body[:_HEAD_BYTES]
+    tag, of_markers = b"Version" if has_versions else b"Contents", None
+    start, end = _bounds(body, tag)
+    of_objects = Elements(body[start:end], tag)
+    if has_versions and _MARKER_TAG in (body[:start] + body[end:] if of_objects.are_alike else body):
+        start, end = _bounds(body, tag, b"DeleteMarker")
+        elements = body[start:end]
+        of_markers = Elements(b"".join(_MARKER.findall(elements)), b"DeleteMarker")
+        of_objects = Elements(_MARKER.sub(b"", elements), tag)
     try:
         head = head_of(ElementTree.fromstring(body[:start] + body[end:]))  # noqa: S314
     except ElementTree.ParseError:
         return None
-    if "IsTruncated" not in head:
+    if start == end or "IsTruncated" not in head:
         return None
     is_encoded = _is_encoded(head)
     markers, newest_markers = list[str](), list[str]()
-    if has_markers:
-        elements = body[start:end]
-        of_markers = _Elements(b"".join(_MARKER.findall(elements)), b"<DeleteMarker>")
+    if of_markers is not None:
         found, latest = of_markers.keys(is_encoded=is_encoded), of_markers.are_latest()
         if found is None or latest is None:
             return None
-        markers, newest_markers = found, list(compress(found, latest))
-        elements_of = _Elements(_MARKER.sub(b"", elements), b"<Version>")
-    else:
-        elements_of = _Elements(body, b"<%b>" % tags[0], start, end)
-    keys, sizes = elements_of.keys(is_encoded=is_encoded), elements_of.texts(_SIZE)
-    etags = elements_of.etags()
+        markers, newest_markers = found.to_pylist(), found.filter(latest).to_pylist()
+    keys, sizes, etags = of_objects.keys(is_encoded=is_encoded), of_objects.sizes(), of_objects.etags()
     if keys is None or sizes is None or etags is None:
         return None
-    pins = pa.nulls(len(keys), pa.string())
-    are_current = [True] * len(keys)
+    are_current, pins = None, pa.nulls(len(keys), pa.string())
     if has_versions:
-        versions, latest = elements_of.texts(_VERSION), elements_of.are_latest()
-        if versions is None or latest is None:
+        versions, are_current = of_objects.texts("VersionId"), of_objects.are_latest()
+        if versions is None or are_current is None:
             return None
-        version = pa.array(versions, pa.string())
-        pins = pc.if_else(pc.equal(version, NULL_VERSION), None, prefixed("version:", version))
-        are_current = latest
-    etag = pa.array(etags, pa.string())
-    is_md5 = pc.equal(pc.binary_length(etag), _MD5_DIGITS)
-    content_ids = pc.if_else(is_md5, prefixed("md5:", etag), prefixed("etag:", etag))
-    size = pa.array(sizes, pa.string()).cast(pa.int64())
-    return head, _Told(keys, size, content_ids, pins, are_current, markers, newest_markers, has_versions)
+        pins = prefixed("version:", versions)
+        if (is_null := pc.equal(versions, NULL_VERSION)).true_count:
+            pins = pc.if_else(is_null, None, pins)
+    content_ids = prefixed("md5:", etags)
+    if (is_md5 := pc.equal(pc.binary_length(etags), _MD5_DIGITS)).false_count:
+        content_ids = pc.if_else(is_md5, content_ids, prefixed("etag:", etags))
+    return head, _Told(keys, sizes, content_ids, pins, are_current, markers, newest_markers, has_versions)
+
+
+def _bounds(body: bytes, *tags: bytes) -> tuple[int, int]:
+    """Where the first element of these kinds begins, and the last one ends; at one place where there are none."""
+    starts = [start for tag in tags if (start := body.find(b"<%b>" % tag)) >= 0]
+    ends = [end + len(tag) + 3 for tag in tags if (end := body.rfind(b"</%b>" % tag)) >= 0]
+    return (min(starts), max(ends)) if starts and ends else (0, 0)
 
 
 _HEAD_BYTES: Final = 1024
 """Where the root element stands, if no comment of any length is before it."""
 
+_MARKER_TAG: Final = b"<DeleteMarker>"
 _MARKER: Final = re.compile(rb"<DeleteMarker>.*?</DeleteMarker>", re.DOTALL)
-_KEY: Final = re.compile(rb"<Key>([^<]+)</Key>")
-_SIZE: Final = re.compile(rb"<Size>([0-9]{1,18})</Size>")
-_ETAG: Final = [re.compile(b"<ETag>%b([^<&]+)%b</ETag>" % (q, q)) for q in (b"&quot;", b"&#34;")]
-_ETAGS: Final = re.compile(r"(?:[0-9a-f]{32}(?:-[0-9]{1,5})?\n)*")
 _MD5_DIGITS: Final = checksums.HEX_DIGITS["md5"]
-_VERSION: Final = re.compile(rb"<VersionId>([^<]+)</VersionId>")
-_LATEST: Final = re.compile(rb"<IsLatest>(true|false)</IsLatest>")
-
-
-class _Elements:
-    """Elements of one kind, one after another."""
-
-    def __init__(self, body: bytes, tag: bytes, start: int = 0, end: int | None = None) -> None:
-        self._body, self._start, self._end = body, start, len(body) if end is None else end
-        self._count = body.count(tag, self._start, self._end)
-
-    def are_latest(self) -> list[bool] | None:
-        """Which of them are the newest of their keys."""
-        if self._body.count(b"<IsLatest>true</IsLatest>", self._start, self._end) == self._count:
-            return [True] * self._count
-        latest = self.texts(_LATEST)
-        return None if latest is None else [text == "true" for text in latest]
-
-    def etags(self) -> list[str] | None:
-        """Their ETags without quotes, where all are MD5s or those of multipart uploads."""
-        found = (self.texts(pattern) for pattern in _ETAG)  # one for all is half as fast
-        etags = next((texts for texts in found if texts is not None), None)
-        if etags is None:
-            return None
-        joined = "\n".join([*etags, ""])
-        if "-" in joined:
-            return etags if _ETAGS.fullmatch(joined) else None
-        # That takes three times as long, and most have no parts.
-        is_hex = not joined.encode().translate(None, b"0123456789abcdef\n")
-        return etags if is_hex and all(len(etag) == _MD5_DIGITS for etag in etags) else None
-
-    def texts(self, pattern: re.Pattern[bytes]) -> list[str] | None:
-        """What a pattern finds, where that is one text in each element."""
-        found = pattern.findall(self._body, self._start, self._end)
-        joined = b"\n".join(found)
-        if len(found) != self._count or b"&" in joined:
-            return None
-        texts = joined.decode().split("\n") if found else []
-        return texts if len(texts) == self._count else None
-
-    def keys(self, *, is_encoded: bool) -> list[str] | None:
-        """Their keys, where patterns can be sure of them."""
-        found = _KEY.findall(self._body, self._start, self._end)
-        joined = b"\n".join(found)
-        if len(found) != self._count or b"&" in joined:
-            return None
-        if is_encoded and (b"%" in joined or b"+" in joined):
-            if b"%0A" in joined or b"%0a" in joined:  # a line feed would end a key
-                return [unquote_plus(key.decode(), errors="strict") for key in found]
-            joined = unquote_to_bytes(joined.replace(b"+", b" "))
-        elif not is_encoded and b"\r" in joined:
-            return None
-        keys = joined.decode().split("\n") if found else []
-        return keys if len(keys) == self._count else None
