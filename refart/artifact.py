@@ -316,6 +316,48 @@ class Artifact:
         )
         return self._handles(added)
 
+    def add_inventory(
+        self,
+        manifest_uri: PathLike,
+        prefix: str | None = None,
+        name: str | None = None,
+        max_objects: int | None = None,
+        include: Patterns = None,
+        exclude: Patterns = None,
+        allow_empty: bool = False,
+        overwrite: bool = False,
+    ) -> Entries:
+        """Point at the objects that an S3 Inventory lists (CSV, ORC or Parquet), without one request to their bucket.
+
+        - `manifest_uri`: the `manifest.json` of an inventory. Data files are read from the bucket that it names; those
+          of a copy outside S3, from the folder `data` beside the manifest's own.
+        - `prefix`: only what lies below this key prefix (whole components; its URI will do). Default: all.
+        - `name`: folder that the entries go under; their paths are the keys' rest below `prefix`.
+        - The other arguments are those of `add_reference`.
+
+        Current versions only. Version ids pin where the inventory has them (one of all versions does), else ETags do.
+        ETags of objects that are encrypted with SSE-KMS or SSE-C are recorded as such, not as MD5s. What was written
+        after the inventory was made is not in it, and what was deleted since still is: `refresh()` brings a draft up
+        to date.
+
+        All or nothing; each data file is compared with the MD5 that the manifest states before a row of it counts.
+        Raises `NotFoundError` (no manifest, or nothing matches), `FormatError` (no inventory, or one of an unknown
+        version), `ChecksumError` (a data file is not the one that was listed), and the errors of `add_reference`.
+        """
+        added = ops.inventory.add_inventory(
+            self._here(),
+            self._editable(),
+            os.fspath(manifest_uri),
+            prefix=prefix,
+            name=name,
+            max_objects=max_objects,
+            include=include,
+            exclude=exclude,
+            allow_empty=allow_empty,
+            overwrite=overwrite,
+        )
+        return self._handles(added)
+
     def add_file(
         self, local_path: PathLike, name: str | None = None, overwrite: bool = False, force: bool = False
     ) -> ArtifactEntry:

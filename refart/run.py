@@ -82,6 +82,9 @@ class Run(RunRecord):
         (`s3://…`, `file://…`) one of references; `name` defaults to the last part, `type` to that of the
         collection, else `dataset`.
 
+        Where a bucket told no version ids, a warning of the logger `refart` says so, once a bucket and process: what
+        is overwritten there is gone.
+
         Raises `ConflictError` (another type, a file that changed since it was added), `StoreError`, `CatalogError`;
         then nothing was logged and the draft is as it was.
         """
@@ -89,7 +92,10 @@ class Run(RunRecord):
         request = self._request(artifact, aliases, tags)
         if artifact._draft is None:
             return self._log_again(artifact, request)
+        unkept = artifact._draft.unkept
         artifact._adopt(self._context, ops.commit.log(self._context, artifact._draft, request))
+        if artifact.created:
+            ops.pins.warn(unkept)
         weak = artifact.weak_count
         if artifact.created and weak:
             _log.warning(

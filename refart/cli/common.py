@@ -52,14 +52,17 @@ class Settings:
 
         # What the library remarks, commands tell themselves, but for how a source went about its work.
         logging.getLogger("refart").addHandler(logging.NullHandler())
-        remarks, sources = logging.Handler(logging.WARNING), logging.getLogger("refart.sources")
+        remarks = logging.Handler(logging.WARNING)
+        told = [logging.getLogger(name) for name in ("refart.sources", "refart.pins")]
         remarks.emit = lambda record: self.output.note(record.getMessage())  # type: ignore[method-assign]
-        sources.addHandler(remarks)
+        for logger in told:
+            logger.addHandler(remarks)
         try:
             with Workspace.open(self.workspace, create=create, reporter=self.reporter()) as workspace:
                 yield workspace
         finally:
-            sources.removeHandler(remarks)
+            for logger in told:
+                logger.removeHandler(remarks)
 
     @cached_property
     def default_project(self) -> str:

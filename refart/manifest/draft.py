@@ -89,6 +89,8 @@ class Draft:
         self.revision = 0
         self.roots: tuple[Root, ...] = base.index.roots if base is not None else ()
         """What its entries were listed from, those of `base` included."""
+        self.unkept: set[str] = set()
+        """Buckets of references that were added and that no version pins (see `ops.pins`)."""
         self._layers = _Layers(_Base(base, folder) if base is not None else None, ())
         self._table: dict[str, Row] = {}
         self._count = self._layers.base.rows if self._layers.base is not None else 0

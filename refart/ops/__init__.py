@@ -7,9 +7,33 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from refart.ops import add, commit, download, lineage, parts, reuse, select, stream, verify
+    from refart.ops import (
+        add,
+        commit,
+        download,
+        inventory,
+        lineage,
+        parts,
+        pins,
+        reuse,
+        select,
+        stream,
+        verify,
+    )
 
-__all__ = ["add", "commit", "download", "lineage", "parts", "reuse", "select", "stream", "verify"]
+__all__ = [
+    "add",
+    "commit",
+    "download",
+    "inventory",
+    "lineage",
+    "parts",
+    "pins",
+    "reuse",
+    "select",
+    "stream",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -107,11 +107,11 @@ def page_of(objects: pa.RecordBatch, bucket: Bucket, base: str, *, identify: Ide
         pins = map(pin_without_content_id, content_id.to_pylist(), pin.to_pylist())
         pin = pa.array(pins, pa.string())
         content_id = pa.array([checksums.NONE] * len(key), pa.string())
-    columns = [paths_of(_without(base, key)), size, content_id, bucket.uris_of(key), pin]
+    columns = [paths_of(without(base, key)), size, content_id, bucket.uris_of(key), pin]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
-def _without(base: str, keys: pa.StringArray) -> pa.StringArray:
+def without(base: str, keys: pa.StringArray) -> pa.StringArray:
     """The rest of keys that begin with `base`."""
     cut = len(base.encode())
     return pc.binary_replace_slice(keys.cast(pa.binary()), 0, cut, b"").cast(pa.string()) if base else keys
@@ -134,7 +134,7 @@ def objects_below(objects: pa.RecordBatch, base: str, *, in_order: bool = False)
         key, size = objects.column("key"), objects.column("size")
     if pc.min(size).as_py() != 0:
         return objects
-    is_marker = pc.and_(pc.equal(size, 0), pc.ends_with(key, "/"))
+    is_marker = pc.fill_null(pc.and_(pc.equal(size, 0), pc.ends_with(key, "/")), False)
     return objects.filter(pc.invert(is_marker))
 
 
