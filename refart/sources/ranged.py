@@ -16,8 +16,9 @@ def open_ranges(name: str, size: int, first: bytes, read_range: Callable[[int, i
     `first` is its beginning, already read; `read_range(start, stop)` gives exactly the bytes in between, and
     is where errors come from. Sequential reads ask for twice as much each time (to 8 MiB), others for 64 KiB.
     """
-    # typeshed's BinaryIO is no protocol, so a BufferedReader is one by agreement only.
-    return cast(BinaryIO, io.BufferedReader(_Ranges(name, size, first, read_range)))
+    # It reads until enough has come. With a buffer, it would ask twice for ranges that do not end where the buffer does.
+    file = io.BufferedReader(_Ranges(name, size, first, read_range), buffer_size=1)
+    return cast(BinaryIO, file)  # typeshed's BinaryIO is no protocol, so it is one by agreement only
 
 
 class _Ranges(io.RawIOBase):
