@@ -11,6 +11,7 @@ from refart.entries import Entry, page_of
 from refart.errors import InvalidInputError
 from refart.manifest.draft import Added
 from refart.ops import download as ops_download
+from refart.ops.presign import presign
 from refart.ops.stream import open_entry
 
 if TYPE_CHECKING:
@@ -38,6 +39,19 @@ class ArtifactEntry(Entry):
     def open(self) -> io.BufferedReader:
         """The entry's bytes as a seekable binary file, read from the pinned object; see `Artifact.open`."""
         return open_entry(self._artifact._logged_context(), self)
+
+    def presign(self, expires_s: int = 3600) -> str:
+        """A URL by which anyone reads this reference for `expires_s` seconds (7 days at most), without credentials.
+
+        It names the pinned version (S3, Azure) or generation (GCS), and so gives the bytes that were logged whatever
+        was written since. Where nothing of the kind is pinned, one request makes sure that what lies there is still what
+        was recorded; what is written over it later is then what the URL gives. A web address is given as it is.
+
+        No byte is checked: that is for whoever reads it. The URL is a secret, and ends earlier where the credentials do.
+        Raises `InvalidInputError` for managed files, places without such URLs and credentials that cannot sign;
+        `ReferenceChangedError`, `ReferenceMissingError` where what is unpinned is not there any more.
+        """
+        return presign(self._artifact._logged_context().local, self, expires_s)
 
     def download(self, root: str | os.PathLike[str] | None = None) -> str:
         """Download this entry alone below `root` (default: the artifact's folder); returns the file's path.

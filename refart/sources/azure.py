@@ -53,6 +53,13 @@ class AzureSource(ObjectSource):
     def _wanted(self, entry: Entry) -> list[tuple[pinned.Which, Held]]:
         return azure_reading.wanted(entry)
 
+    def presign(self, entry: Entry, expires_s: int) -> str:
+        """See `PresigningSource`: signed with the account's key, else with a key that Azure gives to an identity."""
+        place, key = split(uri_of(entry))
+        kind, _, version = (entry.pin or "").partition(":")
+        which = version if kind == "version" else None
+        return self._client.presigned(place, key, pinned.named(entry), which, expires_s)
+
 
 @dataclass(frozen=True, slots=True)
 class _Container:

@@ -11,8 +11,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 from azure.core import MatchConditions
@@ -27,7 +28,14 @@ from azure.core.exceptions import (
 from azure.core.pipeline.transport import RequestsTransport
 from azure.core.utils import parse_connection_string
 from azure.identity import ClientSecretCredential, DefaultAzureCredential
-from azure.storage.blob import BlobProperties, BlobServiceClient, ContainerClient, StorageStreamDownloader
+from azure.storage.blob import (
+    BlobProperties,
+    BlobSasPermissions,
+    BlobServiceClient,
+    ContainerClient,
+    StorageStreamDownloader,
+    generate_blob_sas,
+)
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
@@ -206,13 +214,48 @@ class AzureClient:
 
         return _ask(what, send)
 
+    def presigned(self, place: Place, key: str, what: str, version: str | None, expires_s: int) -> str:
+        """The URL of a blob with a SAS that lets whoever has it read that blob, or that version of it.
+
+        Signed with the account's key, without a request; for an identity, by a user delegation key, which is asked for.
+        Raises `InvalidInputError` where there is neither: a SAS signs no other, and nothing signs nothing.
+        """
+        _check_name(key, what)
+        service = self._service(place)
+        expiry = datetime.now(UTC) + timedelta(seconds=expires_s)
+        signing: dict[str, Any] = {"account_key": getattr(service.credential, "account_key", None)}
+        if signing["account_key"] is None:
+            if not hasattr(service.credential, "get_token"):
+                raise InvalidInputError(
+                    f"{what}: a URL is signed with the account's key or by an identity, and the storage options have"
+                    " neither: set account_key, or leave credentials to azure.identity"
+                )
+            begin = datetime.now(UTC) - timedelta(minutes=5)  # clocks differ
+            signing = {
+                "user_delegation_key": _ask(what, lambda: service.get_user_delegation_key(begin, expiry))
+            }
+        sas = generate_blob_sas(
+            str(service.account_name),
+            place.container,
+            key,
+            permission=BlobSasPermissions(read=True),
+            expiry=expiry,
+            version_id=version,
+            **signing,
+        )
+        url = service.get_blob_client(place.container, key).url.partition("?")[0]
+        return f"{url}?{'' if version is None else f'versionid={quote(version)}&'}{sas}"
+
     def _container(self, place: Place) -> ContainerClient:
+        return self._service(place).get_container_client(place.container)
+
+    def _service(self, place: Place) -> BlobServiceClient:
         accounts = self._accounts.current()[0]
         with self._lock:
             service = accounts.get(place.account)
             if service is None:
                 service = accounts[place.account] = connect(self._options, place.account)
-        return service.get_container_client(place.container)
+        return service
 
 
 def unchanged(etag: str) -> dict[str, Any]:

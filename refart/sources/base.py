@@ -182,6 +182,18 @@ class WritableSource(Protocol):
 
 
 @runtime_checkable
+class PresigningSource(Protocol):
+    """A source whose objects have URLs by which others can read them."""
+
+    def presign(self, entry: Entry, expires_s: int) -> str:
+        """A URL for a GET of the reference, with the version or generation that is pinned; whether that is there is not
+        asked. It is a secret as long as it holds.
+
+        Raises `InvalidInputError` where the credentials cannot sign, and the errors of finding them.
+        """
+
+
+@runtime_checkable
 class ChecksumSource(Protocol):
     """A source whose server keeps checksums that its listings do not tell."""
 

@@ -62,6 +62,13 @@ class GCSSource(ObjectSource):
     def _wanted(self, entry: Entry) -> list[tuple[pinned.Which, Held]]:
         return gcs_reading.wanted(entry)
 
+    def presign(self, entry: Entry, expires_s: int) -> str:
+        """See `PresigningSource`; needs credentials that sign, as the key of a service account does."""
+        _, bucket, key = split(uri_of(entry))
+        kind, _, generation = (entry.pin or "").partition(":")
+        which = generation if kind == "generation" else None
+        return self._client.presigned(pinned.named(entry), bucket, key, which, expires_s)
+
 
 @dataclass(frozen=True, slots=True)
 class _Bucket:

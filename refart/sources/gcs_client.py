@@ -173,6 +173,21 @@ class GCSClient:
             raise translated(error, what) from None  # clients repeat headers, and what servers repeat
         return response
 
+    def presigned(self, what: str, bucket: str, key: str, generation: str | None, expires_s: int) -> str:
+        """A URL for a GET of an object, for whoever has it. Raises `InvalidInputError` for credentials that cannot
+        sign; errors of asking others to sign as of `get`."""
+        from refart.sources.gcs_presign import signed_url  # here: Google's own client is slow to load
+
+        here = self._connection.current()
+        credentials = getattr(here.session, "credentials", None)
+        endpoint = here.base.partition("/storage/v1")[0]
+        try:
+            return signed_url(credentials, endpoint, what, bucket, key, generation, expires_s, here.parameters)
+        except RefartError:
+            raise
+        except Exception as error:
+            raise translated(error, what) from None
+
     def get_json(
         self, what: str, bucket: str, key: str | None, parameters: Mapping[str, str]
     ) -> dict[str, Any]:

@@ -80,6 +80,13 @@ class S3Source(ObjectSource):
         _, bucket, key = split(uri)
         return s3_writing.Writer(self._client, self.stat, bucket, key, uri, over)
 
+    def presign(self, entry: Entry, expires_s: int) -> str:
+        """See `PresigningSource`; signed by Signature Version 4, whatever botocore would take for its default."""
+        _, bucket, key = split(uri_of(entry))
+        kind, _, version = (entry.pin or "").partition(":")
+        which = {"VersionId": version} if kind == "version" else {}
+        return self._client.presigned(pinned.named(entry), expires_s, Bucket=bucket, Key=key, **which)
+
     def checksum(self, entry: Entry) -> str | None:
         """See `ChecksumSource`: SHA-256, CRC64NVME or CRC32C, which are kept since the upload.
 

@@ -102,6 +102,7 @@ class S3Client:
         ):
             raise InvalidInputError("the storage option max_concurrency of s3:// must be at least 1")
         self._client = Renewed(partial(_make, dict(options)), "AWS_")
+        self._signing = Renewed(partial(_make, _signing_by_v4(options)), "AWS_")
         self._extra = dict(options.get("s3_additional_kwargs") or {})
         if options.get("requester_pays"):
             self._extra["RequestPayer"] = "requester"
@@ -130,6 +131,23 @@ class S3Client:
         """Where requests go that name no bucket."""
         return str(self._client.current()[0].meta.endpoint_url)
 
+    def presigned(self, what: str, expires_s: int, **parameters: Any) -> str:
+        """A URL that makes a GetObject of these parameters for whoever has it. Errors as of `call`; no request."""
+        try:
+            client, _ = self._signing.current()
+            shape = client.meta.service_model.operation_model("GetObject").input_shape
+            extra = {name: value for name, value in self._extra.items() if name in shape.members}
+            url: str = client.generate_presigned_url(
+                "get_object", Params={**extra, **parameters}, ExpiresIn=expires_s
+            )
+        except RefartError:
+            raise
+        except Exception as error:
+            failure = translated(error, what)
+        else:
+            return url
+        raise failure  # as in `call`
+
     def learnt(self) -> Learnt:
         """What a source learnt about buckets through this client; forgotten with it."""
         return self._client.current()[1]
@@ -144,6 +162,17 @@ class Learnt:
 
     unordered: set[str] = field(default_factory=set)
     """Those that do not list by key, or not from a key on."""
+
+
+def _signing_by_v4(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a client that signs URLs: botocore's own choice for some regions is version 2, by which objects
+    under KMS cannot be read."""
+    if options.get("anon"):
+        return dict(options)
+    return {
+        **options,
+        "config_kwargs": {"signature_version": "s3v4", **(options.get("config_kwargs") or {})},
+    }
 
 
 def _make(options: Mapping[str, Any]) -> tuple[Any, Learnt]:
