@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         SourceError,
         StoreError,
     )
+    from refart.fs import filesystem
     from refart.handles import ArtifactEntry
     from refart.run import Run, finish
     from refart.workspace import Api, Workspace, init
@@ -44,6 +45,7 @@ _HOME = {
     "Api": "refart.workspace",
     "Artifact": "refart.artifact",
     "ArtifactEntry": "refart.handles",
+    "filesystem": "refart.fs",
     "Run": "refart.run",
     "Workspace": "refart.workspace",
     "finish": "refart.run",
@@ -83,6 +85,7 @@ __all__ = [
     "StoreError",
     "Workspace",
     "__version__",
+    "filesystem",
     "finish",
     "init",
 ]

@@ -20,7 +20,7 @@ _shared: dict[str, Context] = {}
 _lock = threading.Lock()
 
 
-def shared_context(url: str | os.PathLike[str] | None) -> Context:
+def shared_context(url: str | os.PathLike[str] | None, *, create: bool = True) -> Context:
     """One open context per URL and process; settings of this machine are taken anew each time."""
     local = local_side()
     key = _checked(os.fspath(url)) if url is not None else local.config.workspace_url()
@@ -29,7 +29,7 @@ def shared_context(url: str | os.PathLike[str] | None) -> Context:
     with _lock:
         context = _shared.get(key)
         if context is None:
-            context = _shared[key] = open_context(key, None, create=True)
+            context = _shared[key] = open_context(key, None, create=create)
     return context if context.local is local else replace(context, local=local)
 
 
