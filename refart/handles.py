@@ -44,10 +44,10 @@ class ArtifactEntry(Entry):
         """A URL by which anyone reads this reference for `expires_s` seconds (7 days at most), without credentials.
 
         It names the pinned version (S3, Azure) or generation (GCS), and so gives the bytes that were logged whatever
-        was written since. Where nothing of the kind is pinned, one request makes sure that what lies there is still what
-        was recorded; what is written over it later is then what the URL gives. A web address is given as it is.
+        was written since. Where nothing of the kind is pinned, one request makes sure that what lies there is still
+        what was recorded; what is written over it later is then what the URL gives. A web address is given as it is.
 
-        No byte is checked: that is for whoever reads it. The URL is a secret, and ends earlier where the credentials do.
+        No byte is checked: that is for whoever reads it. The URL is a secret; it ends earlier where the credentials do.
         Raises `InvalidInputError` for managed files, places without such URLs and credentials that cannot sign;
         `ReferenceChangedError`, `ReferenceMissingError` where what is unpinned is not there any more.
         """

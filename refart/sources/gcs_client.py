@@ -182,7 +182,9 @@ class GCSClient:
         credentials = getattr(here.session, "credentials", None)
         endpoint = here.base.partition("/storage/v1")[0]
         try:
-            return signed_url(credentials, endpoint, what, bucket, key, generation, expires_s, here.parameters)
+            return signed_url(
+                credentials, endpoint, what, bucket, key, generation, expires_s, here.parameters
+            )
         except RefartError:
             raise
         except Exception as error:

@@ -16,7 +16,7 @@ def open_ranges(name: str, size: int, first: bytes, read_range: Callable[[int, i
     `first` is its beginning, already read; `read_range(start, stop)` gives exactly the bytes in between, and
     is where errors come from. Sequential reads ask for twice as much each time (to 8 MiB), others for 64 KiB.
     """
-    # It reads until enough has come. With a buffer, it would ask twice for ranges that do not end where the buffer does.
+    # It reads until enough has come. With a buffer, it would ask twice for a range that ends elsewhere than that.
     file = io.BufferedReader(_Ranges(name, size, first, read_range), buffer_size=1)
     return cast(BinaryIO, file)  # typeshed's BinaryIO is no protocol, so it is one by agreement only
 
