@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 import pyarrow as pa
@@ -23,12 +24,13 @@ from refart.manifest.changes import COMPARED, aligned
 from refart.manifest.draft import Draft
 from refart.manifest.reader import Manifest
 from refart.manifest.roots import Root
+from refart.manifest.runs import concat
 from refart.manifest.shards import exact_sum
 from refart.ops import elsewhere, identify
 from refart.ops.add import limited, under
 from refart.ops.patterns import page_filter
 from refart.parallel import map_bounded, thread_pool
-from refart.sources.base import PinnedSource
+from refart.sources.base import ManySource, PinnedSource, Source
 
 State: TypeAlias = Literal["unchanged", "modified", "rewritten", "unverifiable", "removed", "new", "denied"]
 """What became of an entry at its URI.
@@ -112,12 +114,27 @@ def scan(local: Local, root: Root, *, executor: Executor | None = None) -> Itera
             return
 
 
+def narrowed(roots: Iterable[Root], prefix: str | None) -> Iterator[Root]:
+    """What must be listed for the entries below a path prefix: without what lies beside it, where the path tells the
+    key."""
+    for root in roots:
+        base = "" if root.name is None else f"{root.name}/"
+        if prefix is None or base.startswith(f"{prefix}/"):
+            yield root
+        elif f"{prefix}/".startswith(base):
+            rest = prefix[len(base) :]
+            is_plain = not (root.include or root.exclude or "%" in rest or root.uri.startswith("https:"))
+            yield replace(root, uri=f"{root.uri.rstrip('/')}/{rest}", name=prefix) if is_plain else root
+
+
 class Comparison:
     """Each reference of a version with what lies at its URI now: iterate once for pages of `COMPARED`, by path, with a
     `State` as `change`; `new_` is what lies there now.
 
-    Managed files are left out. With `changed_only`, so are rows whose state is `unchanged`. `counts` and `bytes` (of
-    what was recorded; of what lies there for `new`) grow while pages are taken, unchanged rows included.
+    Managed files are left out, and so is what lies below a prefix in their place. With `changed_only`, so are rows
+    whose state is `unchanged`. `counts` and `size_bytes` (of what was recorded; of what lies there for `new`) grow
+    while pages are taken, unchanged rows included, and so do `rewritten_equally` and `rewritten_equally_bytes`: the
+    unchanged ones that are another write than the pinned one.
     """
 
     def __init__(
@@ -131,8 +148,9 @@ class Comparison:
     ) -> None:
         self.counts: dict[State, int] = dict.fromkeys(STATES, 0)
         self.size_bytes: dict[State, int] = dict.fromkeys(STATES, 0)
+        self.rewritten_equally = self.rewritten_equally_bytes = 0
         self._local, self._live, self._changed_only = local, live, changed_only
-        self._pages = aligned(_references(manifest.pages(prefix)), live.draft.pages(prefix))
+        self._pages = aligned(manifest.pages(prefix), live.draft.pages(prefix))
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         with thread_pool(self._local.config.threads) as pool:
@@ -151,31 +169,40 @@ class Comparison:
         as unchanged."""
         if not old.num_rows or not old["path"].equals(new["path"]):
             return old, new
-        other_size = _both(pc.not_equal, old["size"], new["size"])
-        known = pc.not_equal(old["content_id"], checksums.NONE)
-        equal = pc.and_not(pc.and_(known, pc.equal(old["content_id"], new["content_id"])), other_size)
-        if equal.true_count:
-            self.counts["unchanged"] += equal.true_count
-            sizes = pc.coalesce(old["size"], new["size"])
-            self.size_bytes["unchanged"] += exact_sum(sizes.filter(equal))
-        rest = pc.invert(equal)
+        same = pc.and_(
+            pc.equal(old["content_id"], new["content_id"]), _both(pc.equal, old["uri"], new["uri"])
+        )
+        same = pc.and_(same, pc.not_equal(old["content_id"], checksums.NONE))
+        same = pc.and_not(same, _both(pc.not_equal, old["size"], new["size"]))
+        if same.true_count == old.num_rows:  # as nearly always: nothing to copy
+            self._count_unchanged(old, new)
+            return old.slice(0, 0), new.slice(0, 0)
+        self._count_unchanged(old.filter(same), new.filter(same))
+        rest = pc.invert(same)
         return old.filter(rest), new.filter(rest)
 
     def _compare(self, old: Page, new: Page, pool: Executor) -> pa.RecordBatch:
+        if old["uri"].null_count:
+            managed = old["path"].filter(old["uri"].is_null())
+            old = old.filter(old["uri"].is_valid())
+            new = new.filter(pc.invert(pc.is_in(new["path"], value_set=managed)))
         row = pc.index_in(new["path"], value_set=old["path"])
         added = new.filter(row.is_null())
         gone = old.filter(pc.invert(pc.is_in(old["path"], value_set=new["path"])))
-        pairs = [(old.take(row.drop_null()), new.filter(row.is_valid()))]
+        was, now = old.take(row.drop_null()), new.filter(row.is_valid())
+        # An entry that took the place of what is listed there: of that, nothing was logged.
+        moved = pc.not_equal(was["uri"], now["uri"])
+        loose, pairs = [was.filter(moved)], [(was.filter(pc.invert(moved)), now.filter(pc.invert(moved)))]
         parts = []
         if gone.num_rows:
             covered, refused = self._live.covers(gone), self._live.is_refused(gone)
-            loose = gone.filter(pc.invert(covered))
+            loose.append(gone.filter(pc.invert(covered)))
             parts.append(_rows("denied", gone.filter(refused), None))
             parts.append(_rows("removed", gone.filter(pc.and_not(covered, refused)), None))
-            if loose.num_rows:
-                there, missing, denied = self._ask(loose, pool)
-                pairs.append(there)
-                parts += [_rows("removed", missing, None), _rows("denied", denied, None)]
+        if loose := [page for page in loose if page.num_rows]:
+            there, missing, denied = self._ask(concat(loose), pool)
+            pairs.append(there)
+            parts += [_rows("removed", missing, None), _rows("denied", denied, None)]
         for was, now in pairs:
             states = judge(was, now)
             parts.append(_rows(states, was, now))
@@ -186,27 +213,32 @@ class Comparison:
         return table.combine_chunks().to_batches()[0] if table.num_rows else parts[-1]
 
     def _ask(self, loose: Page, pool: Executor) -> tuple[tuple[Page, Page], Page, Page]:
-        """What lies at the URIs of single objects, one request each: those there, with what is there; those gone; those
+        """What lies at the URIs of single objects: those there, with what is there; those gone; those
         that may not be looked at."""
         there: list[tuple[Entry, Entry]] = []
         missing, denied = [], []
-        asked = map_bounded(pool, self._look, entries_of(loose), window=4 * self._local.config.threads)
-        for entry, found in asked:
-            if isinstance(found, PermissionDeniedError):
+        entries = list(entries_of(loose))
+        found = dict(look_at_all(self._local, {str(entry.uri) for entry in entries}, pool))
+        for entry in entries:
+            now = found[str(entry.uri)]
+            if isinstance(now, PermissionDeniedError):
                 denied.append(entry)
-            elif found is None:
+            elif now is None:
                 missing.append(entry)
             else:
-                there.append((entry, found))
-        was, now = ([pair[side] for pair in there] for side in (0, 1))
-        return (page_of(was), page_of(now)), page_of(missing), page_of(denied)
+                there.append((entry, replace(now, path=entry.path, uri=entry.uri)))
+        was, current = ([pair[side] for pair in there] for side in (0, 1))
+        return (page_of(was), page_of(current)), page_of(missing), page_of(denied)
 
-    def _look(self, entry: Entry) -> tuple[Entry, Entry | PermissionDeniedError | None]:
-        try:
-            found = look_at(self._local, entry)
-        except PermissionDeniedError as error:
-            return entry, error
-        return entry, found
+    def _count_unchanged(self, old: Page, new: Page) -> None:
+        self.counts["unchanged"] += old.num_rows
+        self.size_bytes["unchanged"] += exact_sum(pc.coalesce(old["size"], new["size"]))
+        self._count_rewritten(old["size"], is_other_write(old["pin"], new["pin"], new["content_id"]))
+
+    def _count_rewritten(self, sizes: pa.Int64Array, mask: pa.BooleanArray) -> None:
+        if mask.true_count:
+            self.rewritten_equally += mask.true_count
+            self.rewritten_equally_bytes += exact_sum(sizes.filter(mask))
 
     def _count(self, page: pa.RecordBatch) -> None:
         sizes = pc.coalesce(page["old_size"], page["new_size"])
@@ -214,35 +246,51 @@ class Comparison:
             mask = pc.equal(page["change"], state)
             self.counts[state] += pc.sum(mask).as_py() or 0
             self.size_bytes[state] += exact_sum(sizes.filter(mask))
+            if state == "unchanged":
+                other = is_other_write(page["old_pin"], page["new_pin"], page["new_content_id"])
+                self._count_rewritten(sizes, pc.and_(mask, other))
 
 
 STATES: Final[tuple[State, ...]] = State.__args__  # type: ignore[attr-defined]
 
 
-def look_at(local: Local, entry: Entry) -> Entry | None:
-    """What lies at the URI of one reference now, under the entry's own path; None where nothing does."""
+def look_at_all(
+    local: Local, uris: Iterable[str], pool: Executor
+) -> Iterator[tuple[str, Entry | PermissionDeniedError | None]]:
+    """What lies at each URI now, in any order; by fewer requests than URIs, where the source can."""
+    window = 4 * local.config.threads
+    several: dict[int, tuple[Source, list[str]]] = {}
+    for uri in uris:
+        source = local.sources.for_uri(uri)
+        several.setdefault(id(source), (source, []))[1].append(uri)
+    for source, wanted in several.values():
+        if isinstance(source, ManySource):
+            yield from source.stat_many(wanted, pool, window=window)
+        else:
+            yield from map_bounded(pool, partial(_look, source), wanted, window=window)
+
+
+def _look(source: Source, uri: str) -> tuple[str, Entry | PermissionDeniedError | None]:
     try:
-        found = local.sources.for_uri(entry.uri or "").stat(entry.uri or "")
+        return uri, source.stat(uri)
+    except PermissionDeniedError as error:
+        return uri, error
     except NotFoundError:
-        return None
-    return found and Entry(entry.path, found.size, found.content_id, entry.uri, found.pin)
+        return uri, None
 
 
 def judge(old: Page, new: Page) -> pa.StringArray:
     """The `State` of each row of `old` beside the same row of `new`: unchanged, modified, rewritten, unverifiable."""
     other_size = _both(pc.not_equal, old["size"], new["size"])
-    etag = etags_of(new["content_id"])
-    is_etag = pc.fill_null(pc.match_substring_regex(old["pin"], _ETAG_PIN), False)
-    same_write = pc.or_(
-        _both(pc.equal, old["pin"], new["pin"]), pc.and_(is_etag, _both(pc.equal, old["pin"], etag))
-    )
+    other_pin = is_other_write(old["pin"], new["pin"], new["content_id"])
+    same_write = pc.and_not(pc.is_valid(old["pin"]), other_pin)
     is_known = pc.not_equal(old["content_id"], checksums.NONE)
     same_content = pc.and_(is_known, pc.equal(old["content_id"], new["content_id"]))
     same_algo = pc.equal(_algo(old["content_id"]), _algo(new["content_id"]))
     other_content = pc.and_(pc.and_(is_known, same_algo), pc.not_equal(old["content_id"], new["content_id"]))
     # A write that is pinned, and is not the one there now; of which the bytes may still be the same.
     other_write = pc.or_(
-        pc.and_(pc.is_valid(old["pin"]), pc.invert(same_write)),
+        other_pin,
         pc.and_(is_known, pc.not_equal(new["content_id"], checksums.NONE)),
     )
     return pc.case_when(
@@ -257,6 +305,15 @@ def judge(old: Page, new: Page) -> pa.StringArray:
         ),
         *(pa.scalar(state) for state in ("modified", "unchanged", "modified", "rewritten", "unverifiable")),
     )
+
+
+def is_other_write(old_pin: pa.StringArray, new_pin: pa.StringArray, new_content_id: pa.StringArray) -> Any:
+    """Which rows are pinned, and are another write now."""
+    other = pc.and_(pc.is_valid(old_pin), pc.invert(_both(pc.equal, old_pin, new_pin)))
+    if not other.true_count:
+        return other
+    is_etag = pc.fill_null(pc.match_substring_regex(old_pin, _ETAG_PIN), False)
+    return pc.and_not(other, pc.and_(is_etag, _both(pc.equal, old_pin, etags_of(new_content_id))))
 
 
 def etags_of(content_ids: pa.StringArray) -> pa.StringArray:
@@ -279,23 +336,22 @@ def _both(function: Any, old: pa.Array, new: pa.Array) -> pa.BooleanArray:
     return pc.fill_null(function(old, new), False)
 
 
-def _references(pages: Iterable[Page]) -> Iterator[Page]:
-    for page in pages:
-        rows = page.filter(pc.is_valid(page["uri"])) if page["uri"].null_count else page
-        if rows.num_rows:
-            yield rows
-
-
 def _covered(page: Page, roots: Iterable[Root]) -> pa.BooleanArray:
-    """Which rows would be found below one of the roots: their path and their URI both lie below it."""
+    """Which rows a listing of one of the roots would find under their path and URI. Of keys that no path can spell, and
+    of what was given a path of its own, nobody knows: such entries are asked about one by one."""
     covered = pa.array([False] * page.num_rows, pa.bool_())
     for root in roots:
-        below = pc.or_(
-            pc.starts_with(page["uri"], root.uri.rstrip("/") + "/"), pc.equal(page["uri"], root.uri)
-        )
-        if root.name is not None:
-            inside = pc.starts_with(page["path"], f"{root.name}/")
-            below = pc.and_(below, pc.or_(inside, pc.equal(page["path"], root.name)))
+        base, paths = f"{root.uri.rstrip('/')}/", page["path"].cast(pa.binary())
+        below = pc.equal(page["uri"], root.uri)
+        if root.name is None:
+            found = pc.binary_join_element_wise(base.encode(), paths, b"")
+        else:
+            inside, skipped = f"{root.name}/".encode(), len(root.name.encode()) + 1
+            found = pc.if_else(
+                pc.starts_with(paths, inside), pc.binary_replace_slice(paths, 0, skipped, base.encode()), None
+            )
+            below = pc.and_(below, pc.equal(page["path"], root.name))
+        below = pc.or_(below, _both(pc.equal, page["uri"].cast(pa.binary()), found))
         covered = pc.or_(covered, pc.fill_null(below, False))
     return covered
 

@@ -6,13 +6,15 @@ and one set of storage options, for any number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Literal, Protocol, TypeAlias, runtime_checkable
 
 from refart.entries import Entry, Page
+from refart.errors import PermissionDeniedError
 
 Held = Literal["version", "generation", "etag", "current", "local"]
 """What the server enforced for a read: the exact version or generation, an unchanged ETag, or nothing
@@ -130,6 +132,16 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class ManySource(Protocol):
+    """A source that looks at many single objects in fewer requests than objects."""
+
+    def stat_many(
+        self, uris: Sequence[str], pool: Executor, *, window: int
+    ) -> Iterator[tuple[str, Entry | PermissionDeniedError | None]]:
+        """Each of `uris` once, in any order, with what `stat` tells, or that it may not be asked."""
+
+
+@runtime_checkable
 class PinnedSource(Protocol):
     """A source whose server may keep a write that is no longer what lies at its URI."""
 
@@ -201,4 +213,16 @@ class ChecksumSource(Protocol):
         """The content id of the strongest checksum that the server keeps of the whole object, by one request.
 
         The pin of the entry holds. None where the server keeps none, or only one of parts. Errors as `fetch`.
+        """
+
+
+@runtime_checkable
+class WholeSource(Protocol):
+    """A source that has a quick way to small objects, for those who compare a hash of the bytes."""
+
+    def whole(self, entry: Entry, is_right: Callable[[bytes], bool]) -> bytes | None:
+        """All bytes of a reference, by one GET of the write that is pinned, if they `is_right`.
+
+        None where there is no such way or anything was not as expected: `fetch` then tells what there is. Raises
+        nothing that a server, a network or a configuration could be the reason for.
         """

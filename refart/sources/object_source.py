@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 
 from refart.entries import Entry
-from refart.errors import InvalidInputError, NotFoundError
-from refart.sources import ahead, objects, pinned
+from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError
+from refart.sources import ahead, lookup, objects, pinned
 from refart.sources.base import Fetched, Held, Identify, Keep, Opened, Scan
 from refart.sources.history import Past
 from refart.sources.listed import Listed, Row
@@ -87,6 +88,23 @@ class ObjectSource(ABC):
         row = bucket.head(key) if key else None
         return None if row is None else objects.entry_of(row, bucket)
 
+    def stat_many(
+        self, uris: Sequence[str], pool: Executor, *, window: int
+    ) -> Iterator[tuple[str, Entry | PermissionDeniedError | None]]:
+        """See `ManySource`: by listings where objects lie close together, else by one request each."""
+        buckets: dict[str, tuple[objects.Bucket, dict[str, str]]] = {}
+        for uri in uris:
+            bucket, key = self._place(uri)
+            if not key:
+                yield uri, None
+                continue
+            root = uri.removesuffix(key)
+            buckets.setdefault(root, (bucket, {}))[1][key] = uri
+        for bucket, keys in buckets.values():
+            ranged = bucket.ranged(lookup.common(tuple(keys))) if len(keys) > lookup.FEW else None
+            for key, found in lookup.rows(ranged, tuple(keys), partial(_head, bucket), pool, window):
+                yield keys[key], objects.entry_of(found, bucket) if isinstance(found, Row) else found
+
     def pinned(self, entry: Entry) -> Entry | None:
         """See `PinnedSource`."""
         kind = (entry.pin or "").partition(":")[0]
@@ -114,3 +132,11 @@ class ObjectSource(ABC):
         Overwritten meanwhile, it gives the pinned bytes or raises `ReferenceChangedError`, never a mix.
         """
         return pinned.open_stream(self._getter(entry), entry, self._wanted, self.stat)
+
+
+def _head(bucket: objects.Bucket, key: str) -> Row | PermissionDeniedError | None:
+    """One object by one request; an error of this one is none of the others."""
+    try:
+        return bucket.head(key)
+    except PermissionDeniedError as error:
+        return error

@@ -73,6 +73,23 @@ def test_prefixes_are_listed_and_single_objects_are_asked_about(
     assert s3_requests.count("ListObjectVersions") == 1
 
 
+def test_many_single_objects_cost_a_listing(refart_workspace, versioned_lake, s3_requests):
+    keys = [f"many/{number:03}" for number in range(300)]
+    for key in keys:
+        versioned_lake.put(key, key.encode())
+    draft = Artifact("data", "dataset")
+    draft.add_references([f"{versioned_lake.uri}/{key}" for key in keys], base=versioned_lake.uri)
+    with refart_workspace.init() as run:
+        artifact = run.log_artifact(draft)
+    versioned_lake.delete(keys[7])
+    versioned_lake.put(keys[8], b"-")
+    s3_requests.clear()
+    found = states(refart_workspace, artifact)
+    assert (found.pop(keys[7]), found.pop(keys[8])) == ("removed", "modified")
+    assert set(found.values()) == {"unchanged"}
+    assert (s3_requests.count("HeadObject"), s3_requests.count("ListObjectVersions")) in [(0, 1), (1, 1)]
+
+
 def test_a_folder_is_read_only_where_it_changed(refart_workspace, tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
