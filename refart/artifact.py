@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from refart.ops.identify import Checksum
     from refart.ops.lineage import LineageGraph
     from refart.ops.patterns import Patterns
+    from refart.ops.restore import RestorePlan, RestoreReport
+    from refart.ops.status import StatusReport
     from refart.ops.verify import VerifyReport
 
 _log = logging.getLogger("refart")
@@ -577,13 +579,121 @@ class Artifact:
         """
         return self.get_entry(path).open()
 
-    def diff(self, other: Artifact, path_prefix: str | None = None) -> Diff:
+    def diff(self, other: Artifact, path_prefix: str | None = None, *, moves: bool = True) -> Diff:
         """What changed from this version to `other`: pages of changes by path, and a `summary` that grows with them.
 
-        `path_prefix` narrows it to one entry or folder. Reads only shards that differ.
+        An entry is `added`, `removed`, `modified` (other bytes), `moved` (the same bytes at another path, by a hash) or
+        `relocated` (the same bytes at another URI). `path_prefix` narrows it to one entry or folder. Reads only shards
+        that differ. With `moves=False`, an entry that moved was removed and added, and changes come while they are
+        found.
         """
-        prefix = path_prefix.rstrip("/") if path_prefix else None
-        return manifest.compare.diff(self._reader(), other._reader(), prefix)
+        return manifest.compare.diff(self._reader(), other._reader(), _folder(path_prefix), moves=moves)
+
+    def diff_live(
+        self, path_prefix: str | None = None, *, moves: bool = True, executor: Executor | None = None
+    ) -> Diff:
+        """What changed from this version to what lies at its references now: changes as of `diff`, `new_` being now.
+
+        Costs one listing of each prefix that was logged, and little for each single object; `executor` lists large
+        prefixes. `added` is what lies below those prefixes now, and was not logged. `unknown` is what cannot be told:
+        an object that was written again with the same size and no hash in common, or may not be looked at. Managed
+        files cannot change, and are left out. Raises `SourceError`.
+        """
+        prefix = _folder(path_prefix)
+        return ops.diff.live(
+            self._logged_context().local, self._reader(), prefix, moves=moves, executor=executor
+        )
+
+    def diff_folder(
+        self, root: PathLike | None = None, path_prefix: str | None = None, *, moves: bool = True
+    ) -> Diff:
+        """What changed from this version to a folder of downloaded files: changes as of `diff`, `new_` the folder's.
+
+        `root` is `./artifacts/name-v3` by default. Files are read only where size, modified time or inode changed since
+        they were last hashed (`verify` reads all of them). `unknown` is a file of the right size of which no hash is
+        known. Symbolic links are no files of a version. Raises `NotFoundError` where there is no such folder.
+        """
+        where = self.default_root() if root is None else root
+        local, prefix = self._logged_context().local, _folder(path_prefix)
+        return ops.diff.folder(local, self._reader(), where, prefix, moves=moves)
+
+    # -- ask the source --------------------------------------------------------------------------
+
+    def status(
+        self,
+        path_prefix: str | None = None,
+        *,
+        unchanged: bool = False,
+        executor: Executor | None = None,
+    ) -> StatusReport:
+        """Compare every reference with what lies at its URI now: iterate for pages of what changed, by path; `read()`
+        gives the counts.
+
+        Tells of each reference what became of its object (`live.State`: unchanged, modified, rewritten, unverifiable,
+        removed, denied), of each logged prefix what is new, and whether the recorded bytes can still be read
+        (`live.PinState`: pinned, equal, superseded, lost, unverifiable, denied). Managed files are left out.
+
+        Costs one listing of each prefix that was logged, less than a HEAD for each single object, and a HEAD for each
+        pinned version of what changed. `path_prefix` narrows what is told, not what is listed. `unchanged` gives rows
+        of unchanged entries too. `executor` lists large prefixes of S3 and GCS. Raises `SourceError`.
+        """
+        local, prefix = self._logged_context().local, _folder(path_prefix)
+        return ops.status.StatusReport(local, self._reader(), prefix, unchanged=unchanged, executor=executor)
+
+    # -- bring the source back ---------------------------------------------------------------------
+
+    def restore(
+        self,
+        path_prefix: str | None = None,
+        *,
+        to: PathLike | None = None,
+        delete: bool = False,
+        allow_missing: bool = False,
+        executor: Executor | None = None,
+    ) -> RestoreReport:
+        """Make the source hold what this version recorded: `restore_plan(…)`, and `execute()` without a question.
+
+        Raises `ReferenceMissingError` before anything is written where an entry cannot be restored, unless
+        `allow_missing`; `ConflictError` at the end, where objects changed meanwhile: they stay as they are.
+        """
+        plan = self.restore_plan(path_prefix, to=to, delete=delete, executor=executor)
+        report = plan.execute(allow_missing=allow_missing)
+        report.check()
+        return report
+
+    def restore_plan(
+        self,
+        path_prefix: str | None = None,
+        *,
+        to: PathLike | None = None,
+        delete: bool = False,
+        executor: Executor | None = None,
+    ) -> RestorePlan:
+        """What must be done so that the source holds what this version recorded. Writes nothing; `execute()` does.
+
+        Costs one listing of each logged prefix, and a HEAD for each entry that changed. Servers copy the pinned writes
+        themselves, one copy for each such entry: no byte moves through this machine. Managed files are left out: they
+        are in the store, and cannot change. Files of this machine are written from the store or the cache, where those
+        have the recorded bytes. What refart only reads (HTTP, SFTP and other drivers) cannot be restored.
+
+        - `path_prefix`: only this entry, or what lies below this folder.
+        - `to`: a prefix of the same kind of source, reached by the same account and options; each entry goes to its
+          path below it. Default: where everything was.
+        - `delete`: delete what was not recorded, below the logged prefixes (or `to`); on a bucket with versions, a
+          later restore can bring it back. Otherwise it is only listed (`new`).
+        - `executor`: lists large prefixes.
+
+        Raises `NotFoundError` for a `path_prefix` without entries, `InvalidInputError`, `SourceError`.
+        """
+        return ops.restore.plan(
+            self._logged_context(),
+            self._reader(),
+            self._label(),
+            path_prefix=path_prefix,
+            to=None if to is None else os.fspath(to),
+            delete=delete,
+            executor=executor,
+        )
 
     # -- versions and lineage ----------------------------------------------------------------------
 
@@ -812,6 +922,10 @@ def find(context: Context, project: str, name: str, selector: int | str) -> Arti
 
 def list_versions(context: Context, where: VersionFilter, limit: int | None = None) -> list[Artifact]:
     return [Artifact._of(context, row) for row in context.catalog.versions(where, limit=limit)]
+
+
+def _folder(path_prefix: str | None) -> str | None:
+    return path_prefix.rstrip("/") if path_prefix else None
 
 
 def _ttl_s(ttl: timedelta | None) -> int | None:

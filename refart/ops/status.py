@@ -1,0 +1,156 @@
+"""The drift of a version: what became of each reference, and whether its recorded bytes can still be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Final, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refart.context import Local
+from refart.entries import Entry
+from refart.manifest.changes import COMPARED
+from refart.manifest.reader import Manifest, Scope
+from refart.manifest.shards import exact_sum
+from refart.ops.live import STATES, Comparison, PinState, State, is_other_write, listed, pin_state
+from refart.parallel import map_bounded, thread_pool
+
+STATUS: Final[pa.Schema] = COMPARED.insert(2, pa.field("pin_state", pa.string()))
+"""The columns of a page: those of a comparison, and behind `change` a `PinState`; null for what is new."""
+
+PIN_STATES: Final[tuple[PinState, ...]] = get_args(PinState)
+DRIFT: Final[tuple[State, ...]] = ("modified", "rewritten", "removed", "new")
+_ASKED: Final = pa.array(["modified", "rewritten", "removed"])
+
+
+@dataclass(slots=True)
+class StatusSummary:
+    """Counts and bytes of a status; they grow while its pages are taken. Unknown sizes count no bytes."""
+
+    entries: dict[State, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
+    """References by what became of them; `new` are objects that were not logged."""
+    size_bytes: dict[State, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
+    """What was recorded; what lies there for `new`."""
+    pins: dict[PinState, int] = field(default_factory=lambda: dict.fromkeys(PIN_STATES, 0))
+    """References by whether their recorded bytes can still be read."""
+    pin_bytes: dict[PinState, int] = field(default_factory=lambda: dict.fromkeys(PIN_STATES, 0))
+    refused: list[str] = field(default_factory=list)
+    """Logged prefixes that may not be listed."""
+
+    @property
+    def has_drift(self) -> bool:
+        """Whether the source is known to hold something else than what was recorded."""
+        return any(self.entries[state] for state in DRIFT)
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether recorded bytes are known to be gone."""
+        return self.pins["lost"] > 0
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether something could not be looked at."""
+        return bool(self.refused or self.pins["denied"])
+
+
+class StatusReport:
+    """A version beside what its references point at now: iterate once for pages of `STATUS`, by path.
+
+    `summary` is whole when the last page was taken. Managed files are in the store, and are left out.
+    """
+
+    def __init__(
+        self,
+        local: Local,
+        manifest: Manifest,
+        prefix: str | None = None,
+        *,
+        unchanged: bool = False,
+        executor: Executor | None = None,
+    ) -> None:
+        Scope.of(prefix)
+        self.summary = StatusSummary()
+        self._pages = self._compare(local, manifest, prefix, unchanged, executor)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self._pages
+
+    def read(self) -> StatusSummary:
+        """The whole summary: takes the pages that are left."""
+        for _ in self._pages:
+            pass
+        return self.summary
+
+    def _compare(
+        self,
+        local: Local,
+        manifest: Manifest,
+        prefix: str | None,
+        unchanged: bool,
+        executor: Executor | None,
+    ) -> Iterator[pa.RecordBatch]:
+        summary = self.summary
+        with listed(local, manifest.index.roots, executor=executor) as now:
+            summary.refused += [refused.root.uri for refused in now.refused]
+            compared = Comparison(local, manifest, now, prefix=prefix, changed_only=not unchanged)
+            summary.entries, summary.size_bytes = compared.counts, compared.size_bytes
+            for page in with_pin_states(local, compared):
+                self._count(page)
+                yield page
+            self._count_unchanged(compared)
+
+    def _count(self, page: pa.RecordBatch) -> None:
+        for state in pc.unique(page["pin_state"].drop_null()).to_pylist():
+            rows = pc.and_(pc.equal(page["pin_state"], state), pc.not_equal(page["change"], "unchanged"))
+            rows = pc.fill_null(rows, False)
+            self.summary.pins[state] += rows.true_count
+            self.summary.pin_bytes[state] += exact_sum(page["old_size"].filter(rows))
+
+    def _count_unchanged(self, compared: Comparison) -> None:
+        """From the comparison, which need not make rows of them."""
+        counted = compared.rewritten_equally, compared.rewritten_equally_bytes
+        for known, unchanged, equal in (
+            (self.summary.pins, compared.counts["unchanged"], counted[0]),
+            (self.summary.pin_bytes, compared.size_bytes["unchanged"], counted[1]),
+        ):
+            known["pinned"] += unchanged - equal
+            known["equal"] += equal
+
+
+def with_pin_states(local: Local, compared: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Pages of `COMPARED` as pages of `STATUS`. Only versions and generations of what changed are asked about, one
+    request each."""
+    with thread_pool(local.config.threads) as pool:
+        for page in compared:
+            yield pa.RecordBatch.from_arrays(
+                [*page.columns[:2], _pin_states(local, page, pool), *page.columns[2:]], schema=STATUS
+            )
+
+
+def _pin_states(local: Local, page: pa.RecordBatch, pool: Executor) -> pa.StringArray:
+    change = page["change"]
+    other = is_other_write(page["old_pin"], page["new_pin"], page["new_content_id"])
+    nothing = pa.scalar(None, pa.string())
+    told = pc.if_else(pc.equal(change, "unchanged"), pc.if_else(other, "equal", "pinned"), change)
+    told = pc.if_else(pc.equal(change, "new"), nothing, told)
+    asked = pc.is_in(change, value_set=_ASKED)
+    if not asked.true_count:
+        return told
+
+    def ask(row: tuple[Entry, State]) -> PinState:
+        return pin_state(local, *row)
+
+    found = map_bounded(pool, ask, _entries(page.filter(asked)), window=4 * local.config.threads)
+    return pc.replace_with_mask(told, asked, pa.array(found, pa.string()))
+
+
+def _entries(page: pa.RecordBatch) -> Iterator[tuple[Entry, State]]:
+    """What was recorded of each row, and what became of it."""
+    columns = (page[f"old_{name}"].to_pylist() for name in ("size", "content_id", "uri", "pin"))
+    for path, state, *recorded in zip(
+        page["path"].to_pylist(), page["change"].to_pylist(), *columns, strict=True
+    ):
+        yield Entry(path, *recorded), state
