@@ -10,6 +10,7 @@ from refart.sources import s3_lister
 from refart.testing import Lake
 from refart.workspace import Workspace
 from tests.cli.calls import Calls
+from tests.clocks import next_second
 
 
 def test_a_local_folder_is_copied_and_the_same_again_makes_no_version(cli: Calls, folder: Path) -> None:
@@ -50,6 +51,18 @@ def test_an_s3_prefix_is_logged_by_reference(cli: Calls, versioned_lake: Lake) -
     assert uris == [
         f"{versioned_lake.uri}/raw/{name}" for name in ("2026/a.csv", "2026/b.csv", "labels.json")
     ]
+
+
+def test_a_prefix_is_logged_as_it_stood(cli: Calls, versioned_lake: Lake) -> None:
+    then = next_second()
+    versioned_lake.delete("raw/labels.json")
+    versioned_lake.put("raw/more", b"more")
+    done = cli(
+        "put", f"{versioned_lake.uri}/raw", "-n", "raw", "--as-of", then.isoformat(), "--json"
+    ).document
+    assert done["entries"] == 3
+    wrong = cli("put", f"{versioned_lake.uri}/raw", "-n", "raw", "--as-of", "2026-01-01", code=2)
+    assert "needs a time with its zone" in wrong.stderr
 
 
 @pytest.mark.parametrize("how", [("-r", "data"), ("file://{here}/data",)])

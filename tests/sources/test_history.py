@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +13,7 @@ import refart
 from refart.errors import InvalidInputError, NotFoundError, SourceError
 from refart.sources import s3_history
 from refart.sources.listed import Row
+from tests.clocks import next_second
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -25,14 +25,6 @@ def logged(uri: str, at: datetime | str, **how) -> dict[str, bytes]:
         draft.add_reference(uri, as_of=at, **how)
         version = run.log_artifact(draft)
         return {entry.path: entry.open().read() for entry in version}
-
-
-def next_second() -> datetime:
-    """A time after all writes so far and before all later ones, also where times are cut off to the second."""
-    begun = int(time.time())
-    while int(time.time()) <= begun:
-        time.sleep(0.02)
-    return datetime.fromtimestamp(begun + 0.999, UTC)
 
 
 def test_a_prefix_of_s3_as_it_stood(refart_workspace, versioned_lake, s3_requests):
