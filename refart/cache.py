@@ -184,6 +184,10 @@ class Cache:
         if not content_key.startswith("sha256:") and _SHA256.fullmatch(sha256):
             self._tell(lambda news: news.learnt.update({content_key: sha256}))
 
+    def has(self, sha256: str) -> bool:
+        """Whether bytes are kept under this SHA-256; only `get` tells whether they are right."""
+        return bool(self._max_bytes) and (sha256 in self._news.staged or os.path.exists(self._path(sha256)))
+
     def get(self, sha256: str, target: StrPath, link: Link = "auto") -> bool:
         """Place cached bytes at `target` (whose folder exists), in place of a file there; False where it
         cannot.

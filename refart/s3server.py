@@ -110,8 +110,10 @@ class S3Server:
         def counted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
             path = environ["PATH_INFO"]
             if not path.startswith("/moto-api/"):
-                query = environ.get("QUERY_STRING", "")
-                self.requests.record(operation_of(environ["REQUEST_METHOD"], path, query))
+                operation = operation_of(environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""))
+                if "HTTP_X_AMZ_COPY_SOURCE" in environ:
+                    operation = _COPIES.get(operation, operation)
+                self.requests.record(operation)
             return application(environ, start_response)
 
         return counted
@@ -141,6 +143,10 @@ _BY_PATH: Final = {
     ("PUT", 2): "PutObject",
     ("DELETE", 2): "DeleteObject",
 }
+
+
+_COPIES: Final = {"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"}
+"""What a request is whose body is another object."""
 
 
 def operation_of(method: str, path: str, query: str) -> str:

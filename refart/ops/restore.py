@@ -1,0 +1,488 @@
+"""Bring a source back to a version, by copies that its servers make of the pinned writes.
+
+First a plan, from one listing; then what it says, and nothing else. A second run plans what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refart import checksums, names
+from refart.context import Context
+from refart.entries import Entry, Page, prefixed
+from refart.errors import (
+    ChecksumError,
+    ConflictError,
+    InvalidInputError,
+    PermissionDeniedError,
+    ReferenceMissingError,
+    SourceError,
+)
+from refart.manifest.changes import aligned
+from refart.manifest.reader import Manifest
+from refart.manifest.roots import Root
+from refart.manifest.spill import Rows, Spill
+from refart.ops import live, restore_files, select
+from refart.ops.live import State
+from refart.parallel import map_bounded, thread_pool
+from refart.sources.base import PinnedSource, WritableSource
+from refart.sources.local import canonical_uri
+
+Action: TypeAlias = Literal["copy", "write", "delete", "new", "unverifiable", "impossible"]
+"""What a plan says of an entry or object.
+
+- `copy`: its server copies the pinned write; `write`: a file is written from the store or the cache
+- `delete`: nothing was recorded of what lies there; `new`: the same, and it stays
+- `unverifiable`: whether it changed cannot be told; it stays as it is
+- `impossible`: it is not what was recorded, and cannot be brought back; `why` says so
+"""
+
+ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
+DOING: Final = frozenset({"copy", "write", "delete"})
+"""What writes."""
+
+PLANNED: Final[pa.Schema] = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("size", pa.int64()),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("why", pa.string()),
+        *(
+            pa.field(f"{side}_{name}", kind)
+            for side in ("from", "now")
+            for name, kind in (
+                ("size", pa.int64()),
+                ("content_id", pa.string()),
+                ("uri", pa.string()),
+                ("pin", pa.string()),
+            )
+        ),
+    ]
+)
+"""The columns of a page of a plan: `uri` is where something is done; `from_` what is copied; `now_` what lies there."""
+
+NAMED: Final = 5
+"""Entries that an error names."""
+
+_LOST: Final = {
+    "removed": "it is gone, and no version of it is pinned",
+    "modified": "it was overwritten, and no version of it is pinned",
+    "rewritten": "it was written again, no version of it is pinned, and its content cannot be compared",
+    "unverifiable": "no version of it is pinned, and its content cannot be compared",
+}
+
+
+class _Planned(NamedTuple):
+    """A row of a plan, before it is one of `PLANNED`."""
+
+    path: str
+    action: Action
+    size: int | None
+    uri: str
+    why: str | None = None
+    source: Entry | None = None
+    now: Entry | None = None
+
+
+class _Look(NamedTuple):
+    """What is recorded of a path and what lies at its URI now."""
+
+    state: State
+    old: Entry | None
+    new: Entry | None
+
+
+@dataclass(slots=True)
+class RestoreReport:
+    """What a restore did."""
+
+    restored_files: int = 0
+    restored_bytes: int = 0
+    deleted_files: int = 0
+    unverified: list[str] = field(default_factory=list)
+    """Paths of which the copy has the right size, and nothing more can be compared: another kind of content id."""
+    conflicts: list[str] = field(default_factory=list)
+    """Paths that changed since the plan was made, and were left as they are."""
+    impossible: list[str] = field(default_factory=list)
+    """Paths that could not be restored (`allow_missing`)."""
+
+    def check(self) -> None:
+        """Raise `ConflictError`, which names paths, where some were left because they changed meanwhile."""
+        if self.conflicts:
+            count, named = len(self.conflicts), ", ".join(map(repr, self.conflicts[:NAMED]))
+            raise ConflictError(
+                f"{count:,} objects changed while the plan was carried out, and were left as they are: {named}"
+                f"{', …' if count > NAMED else ''}; all else was restored: restore again to see what is left"
+            )
+
+
+class RestorePlan:
+    """What a restore would do; nothing is done before `execute`."""
+
+    def __init__(self, context: Context, label: str, to: str | None) -> None:
+        self.to = to
+        """The prefix to restore to; None for where everything was."""
+        self.counts: dict[Action, int] = dict.fromkeys(ACTIONS, 0)
+        self.size_bytes: dict[Action, int] = dict.fromkeys(ACTIONS, 0)
+        self.unchanged_files = 0
+        """Entries that need nothing."""
+        self.managed_files = 0
+        """Entries whose bytes are in the store: no source has them."""
+        self._context, self._label = context, label
+        self._spill = Spill(None)
+        self._pages: list[Rows] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """True where nothing is to be done: what can be restored is as it was."""
+        return not any(self.counts[action] for action in ACTIONS if action in DOING)
+
+    def pages(self) -> Iterator[pa.RecordBatch]:
+        """Pages of `PLANNED`, by path, as often as asked for."""
+        return (rows.read() for rows in self._pages)
+
+    def check(self, *, allow_missing: bool = False) -> None:
+        """Raise `ReferenceMissingError`, which names entries, where some cannot be restored; unless `allow_missing`."""
+        count = self.counts["impossible"]
+        if not count or allow_missing:
+            return
+        rows = (row for page in self.pages() for row in page.to_pylist() if row["action"] == "impossible")
+        named = [
+            f"{row['path']!r} ({row['uri']}): {row['why']}"
+            for row, _ in zip(rows, range(NAMED), strict=False)
+        ]
+        more = f"; and {count - NAMED:,} more" if count > NAMED else ""
+        raise ReferenceMissingError(
+            f"{count:,} of the entries of {self._label} cannot be restored; nothing was written: {'; '.join(named)}"
+            f"{more}; allow_missing restores all others"
+        )
+
+    def execute(self, *, allow_missing: bool = False) -> RestoreReport:
+        """Do what the plan says, many copies at once.
+
+        What changed since is left as it is, and reported (`conflicts`). The first other error ends the restore when
+        what is under way has ended; a new plan then has what is left. Raises as `check`, before anything is written;
+        `ConflictError` never, `ChecksumError` where a copy is not what was copied, `PermissionDeniedError`,
+        `SourceError`.
+        """
+        self.check(allow_missing=allow_missing)
+        report = RestoreReport()
+        local = self._context.local
+        total = sum(self.counts[action] for action in ACTIONS if action in DOING)
+        with (
+            local.reporter.task(f"Restoring {self._label}", unit="objects", total=total) as task,
+            thread_pool(local.config.threads) as pool,
+        ):
+            window = 4 * local.config.threads
+            for row, outcome in map_bounded(pool, self._do, self._rows(report), window=window):
+                size = row.size or 0
+                if outcome == "conflict":
+                    report.conflicts.append(row.path)
+                elif row.action == "delete":
+                    report.deleted_files += 1
+                else:
+                    report.restored_files += 1
+                    report.restored_bytes += size
+                if outcome == "unverified":
+                    report.unverified.append(row.path)
+                task.advance(1, size_bytes=size)
+        return report
+
+    def _add(self, rows: Iterable[_Planned | None]) -> None:
+        kept = []
+        for row in rows:
+            if row is None:
+                self.unchanged_files += 1
+                continue
+            self.counts[row.action] += 1
+            self.size_bytes[row.action] += row.size or 0
+            kept.append(row)
+        if kept:
+            self._pages.append(self._spill.append(_page_of(kept)))
+
+    def _rows(self, report: RestoreReport) -> Iterator[_Planned]:
+        for page in self.pages():
+            for row in map(_planned, page.to_pylist()):
+                if row.action in DOING:
+                    yield row
+                elif row.action == "impossible":
+                    report.impossible.append(row.path)
+
+    def _do(self, row: _Planned) -> tuple[_Planned, Literal["done", "unverified", "conflict"]]:
+        """One write. What an answer leaves unclear is looked at."""
+        try:
+            return row, "done" if self._written(row) else "unverified"
+        except (ConflictError, SourceError) as error:
+            if isinstance(error, SourceError) and not error.transient:
+                raise
+            if self._is_done(row):  # the answer to a first try was lost, or somebody else was as quick
+                return row, "done"
+            if isinstance(error, ConflictError):
+                return row, "conflict"
+            raise
+
+    def _written(self, row: _Planned) -> bool:
+        """Do it; whether the outcome was compared."""
+        source, local = self._context.local.sources.for_uri(row.uri), self._context.local
+        if row.action == "delete":
+            assert row.now is not None
+            if isinstance(source, WritableSource):
+                source.delete(row.now)
+            else:
+                restore_files.delete(local, row.now)
+            return True
+        assert row.source is not None
+        if row.action == "write":
+            restore_files.write(self._context, row.source, row.uri, over=row.now)
+            return True
+        assert isinstance(source, WritableSource)
+        copied = source.copy(row.source, row.uri, over=row.now)
+        if _same_content(copied, row.source):
+            return True
+        if copied.size != row.source.size:
+            raise ChecksumError(
+                f"{row.path!r}: the copy at {row.uri} has another size than what was copied: expected"
+                f" {row.source.size}, found {copied.size}; look at it before you go on"
+            )
+        return False
+
+    def _is_done(self, row: _Planned) -> bool:
+        found = self._context.local.sources.for_uri(row.uri).stat(row.uri)
+        if row.action == "delete":
+            return found is None
+        return row.source is not None and _same_content(found, row.source)
+
+
+def plan(
+    context: Context,
+    manifest: Manifest,
+    label: str,
+    *,
+    path_prefix: str | None = None,
+    to: str | None = None,
+    delete: bool = False,
+    executor: Executor | None = None,
+) -> RestorePlan:
+    """What is to be done so that the source holds what the version recorded. See `Artifact.restore_plan`."""
+    select.selection(manifest, label, path_prefix=path_prefix)  # raises where there is nothing
+    prefix = path_prefix.rstrip("/") if path_prefix else None
+    target = None if to is None else _checked(to)
+    made = RestorePlan(context, label, target)
+    made.managed_files = _count_managed(manifest, prefix)
+    planner = _Planner(context, target, delete)
+    with ExitStack() as stack:
+
+        def compared(source: Any, roots: Iterable[Root], *, changed_only: bool) -> live.Comparison:
+            listed = live.listed(context.local, live.narrowed(roots, prefix), executor=executor)
+            here = stack.enter_context(listed)
+            return live.Comparison(context.local, source, here, prefix=prefix, changed_only=changed_only)
+
+        there = compared(manifest, manifest.index.roots, changed_only=target is None)
+        if target is None:
+            wanted, planned = there, planner.in_place(there)
+        else:
+            wanted = compared(_Moved(manifest, target), [Root(target)], changed_only=True)
+            planned = planner.elsewhere(there, wanted)
+        for rows in planned:
+            made._add(rows)
+        made.unchanged_files += wanted.counts["unchanged"]
+    return made
+
+
+class _Planner:
+    """Decides about entries, by at most one request each."""
+
+    def __init__(self, context: Context, to: str | None, delete: bool) -> None:
+        self._context, self._local, self._to, self._delete = context, context.local, to, delete
+
+    def in_place(self, pages: Iterable[pa.RecordBatch]) -> Iterator[Iterable[_Planned | None]]:
+        """Rows for each page of a comparison with what lies where it was."""
+
+        def decide(looked: tuple[str, _Look]) -> _Planned | None:
+            path, look = looked
+            return self._decide(path, look, look)
+
+        return self._each(map(_looked, pages), decide)
+
+    def elsewhere(
+        self, was: Iterable[pa.RecordBatch], wanted: Iterable[pa.RecordBatch]
+    ) -> Iterator[Iterable[_Planned | None]]:
+        """Rows for the pages of two comparisons: with what lies where it was, and where it is wanted."""
+
+        def decide(looked: tuple[str, _Look, _Look]) -> _Planned | None:
+            return self._decide(*looked)
+
+        def looks() -> Iterator[list[tuple[str, _Look, _Look]]]:
+            for theirs, ours in aligned(was, wanted):
+                if ours.num_rows:
+                    theirs = theirs.filter(pc.is_in(theirs["path"], value_set=ours["path"]))
+                    there = dict(_looked(theirs)) if theirs.num_rows else {}
+                    yield [(path, look, there.get(path, look)) for path, look in _looked(ours)]
+
+        return self._each(looks(), decide)
+
+    def _each(
+        self, pages: Iterable[Iterable[Any]], decide: Callable[[Any], _Planned | None]
+    ) -> Iterator[Iterable[_Planned | None]]:
+        with thread_pool(self._local.config.threads) as pool:
+            for rows in pages:
+                yield map_bounded(pool, decide, rows, window=4 * self._local.config.threads)
+
+    def _decide(self, path: str, here: _Look, there: _Look) -> _Planned | None:
+        """What to do where `here` was found; `there` is what was found of the recorded entry itself."""
+        now, state, uri = here.new, here.state, _uri_of(here)
+        if state == "unchanged":
+            return None
+        if state == "new":
+            assert now is not None
+            can = self._delete and self._cannot_write(uri, uri) is None
+            return _Planned(path, "delete" if can else "new", now.size, uri, now=now)
+        entry = there.old
+        assert entry is not None
+        row = _Planned(path, "impossible", entry.size, uri, now=now)
+        if state == "denied":
+            return row._replace(why="it may not be looked at: get access to it")
+        if names.uri_scheme(uri) == "file":
+            return self._from_here(row, entry, there)
+        try:
+            source = self._source(entry, there)
+        except PermissionDeniedError as error:
+            return row._replace(why=str(error))
+        if source is None:
+            if state == "unverifiable" and self._to is None:
+                return row._replace(action="unverifiable")
+            kind = (entry.pin or "").partition(":")[0]
+            gone = kind in ("version", "generation")
+            return row._replace(why=f"the pinned {kind} is gone" if gone else _LOST[there.state])
+        if _same_content(now, source):
+            return None  # what was recorded could not be compared with it; the pinned write itself can
+        if (why := self._cannot_write(str(source.uri), uri)) is not None:
+            return row._replace(why=why)
+        return row._replace(action="copy", source=source)
+
+    def _from_here(self, row: _Planned, entry: Entry, there: _Look) -> _Planned:
+        """A file: nobody keeps what it was, unless its bytes are in the store, the cache, or still where they were."""
+        if names.uri_scheme(entry.uri or "") != "file":
+            return row._replace(why="it is no file of this machine: refart get downloads it")
+        kept = restore_files.kept(self._context, entry)
+        if kept is not None:
+            return row._replace(action="write", source=kept)
+        if there.state == "unchanged":
+            return row._replace(action="write", source=entry)
+        if there.state == "unverifiable":
+            return row._replace(action="unverifiable")
+        return row._replace(why="neither the store nor the cache of this machine has its bytes")
+
+    def _source(self, entry: Entry, there: _Look) -> Entry | None:
+        """The write to copy: the current one where that is right, else the pinned one where it is kept."""
+        if there.state == "unchanged" and there.new is not None:
+            return replace(there.new, path=entry.path)
+        source = self._local.sources.for_uri(entry.uri or "")
+        if not isinstance(source, PinnedSource):
+            return None
+        found = source.pinned(entry)
+        return None if found is None else replace(found, path=entry.path)
+
+    def _cannot_write(self, uri: str, to: str) -> str | None:
+        """Why what lies at `uri` cannot be copied to `to`; None where it can."""
+        source, target = self._local.sources.for_uri(uri), self._local.sources.for_uri(to)
+        scheme = names.uri_scheme(to)
+        if scheme == "file":
+            return None
+        if not isinstance(target, WritableSource):
+            return f"{scheme}:// is only read by refart: write it by other means"
+        if source is not target or not target.copies(uri, to):
+            return (
+                f"no server copies from {uri} to {to}: they are not reached by the same account and options"
+            )
+        return None
+
+
+class _Moved:
+    """A manifest whose references lie below another prefix, each at its path."""
+
+    def __init__(self, manifest: Manifest, to: str) -> None:
+        self._manifest, self._to = manifest, to
+
+    def pages(self, prefix: str | None = None) -> Iterator[Page]:
+        for page in self._manifest.pages(prefix):
+            columns = dict(zip(page.schema.names, page.columns, strict=True))
+            nothing = pa.scalar(None, pa.string())
+            columns["uri"] = pc.if_else(
+                page["uri"].is_valid(), prefixed(f"{self._to}/", page["path"]), nothing
+            )
+            columns["pin"] = pa.nulls(page.num_rows, pa.string())
+            yield pa.RecordBatch.from_arrays(list(columns.values()), schema=page.schema)
+
+
+def _checked(to: str) -> str:
+    uri = names.check_uri(to)
+    if names.uri_scheme(uri) in (None, "file"):
+        uri = canonical_uri(uri)
+    if names.uri_scheme(uri) == "https" or not uri.partition("://")[2].strip("/"):
+        raise InvalidInputError(f"{to} is no prefix to restore to: name one, such as s3://bucket/prefix")
+    return uri.rstrip("/")
+
+
+def _count_managed(manifest: Manifest, prefix: str | None) -> int:
+    if not manifest.index.managed_bytes and prefix is None:
+        return 0
+    return sum(page["uri"].null_count for page in manifest.pages(prefix))
+
+
+def _looked(page: pa.RecordBatch) -> Iterator[tuple[str, _Look]]:
+    """The rows of a page of `live.COMPARED`."""
+    for row in page.to_pylist():
+        old, new = (
+            Entry(row["path"], *(row[f"{side}_{name}"] for name in ("size", "content_id", "uri", "pin")))
+            if row[f"{side}_content_id"] is not None
+            else None
+            for side in ("old", "new")
+        )
+        yield row["path"], _Look(row["change"], old, new)
+
+
+def _uri_of(look: _Look) -> str:
+    entry = look.old or look.new
+    assert entry is not None
+    return str(entry.uri)
+
+
+def _same_content(found: Entry | None, wanted: Entry) -> bool:
+    return (
+        found is not None
+        and found.content_id == wanted.content_id
+        and found.size == wanted.size
+        and not checksums.is_weak(wanted.content_id)
+    )
+
+
+def _page_of(rows: list[_Planned]) -> pa.RecordBatch:
+    sides = ("source", "now")
+    fields = ("size", "content_id", "uri", "pin")
+    own = [[getattr(row, name) for row in rows] for name in ("path", "action", "size", "uri", "why")]
+    others = [
+        [None if (entry := getattr(row, side)) is None else getattr(entry, name) for row in rows]
+        for side in sides
+        for name in fields
+    ]
+    columns = [pa.array(values, field.type) for values, field in zip([*own, *others], PLANNED, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=PLANNED)
+
+
+def _planned(row: dict[str, Any]) -> _Planned:
+    source, now = (
+        Entry(row["path"], *(row[f"{side}_{name}"] for name in ("size", "content_id", "uri", "pin")))
+        if row[f"{side}_content_id"] is not None
+        else None
+        for side in ("from", "now")
+    )
+    return _Planned(row["path"], row["action"], row["size"], row["uri"], row["why"], source, now)

@@ -1,0 +1,205 @@
+"""Bringing a bucket or folder back to a version, by copies that its server makes."""
+
+from __future__ import annotations
+
+import pytest
+
+from refart import Artifact
+from refart.errors import InvalidInputError, NotFoundError, ReferenceMissingError
+from tests.ops.test_live import log
+
+VERSIONED, PLAIN = "versioned_lake", "unversioned_lake"
+
+
+def content(lake) -> dict[str, bytes]:
+    """Key → bytes of all current objects."""
+    found = lake.client.list_objects_v2(Bucket=lake.bucket).get("Contents", [])
+    return {
+        item["Key"]: lake.client.get_object(Bucket=lake.bucket, Key=item["Key"])["Body"].read()
+        for item in found
+    }
+
+
+def spoil(lake) -> None:
+    """One of each: overwritten, deleted, new."""
+    lake.put("raw/2026/a.csv", b"other")
+    lake.delete("raw/labels.json")
+    lake.put("raw/new.txt", b"new")
+
+
+@pytest.mark.parametrize("checksum", [True, False, "sha256"])
+def test_a_versioned_bucket_comes_back_by_one_copy_a_change(
+    refart_workspace, versioned_lake, s3_requests, checksum
+):
+    before = content(versioned_lake)
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/raw", checksum=checksum)
+    spoil(versioned_lake)
+    s3_requests.clear()
+    plan = artifact.restore_plan()
+    assert (plan.counts["copy"], plan.counts["new"], plan.unchanged_files) == (2, 1, 1)
+    assert s3_requests.operations == ["ListObjectVersions", "HeadObject", "HeadObject"]
+    report = plan.execute()
+    assert (report.restored_files, report.deleted_files, report.unverified) == (2, 0, [])
+    assert s3_requests.count("CopyObject") == 2
+    assert s3_requests.count("GetObject", "PutObject") == 0
+    assert (
+        s3_requests.count("HeadObject") == 2 + 2 * 2
+    )  # of what is copied, and (not at Amazon) of what is there
+    assert content(versioned_lake) == {**before, "raw/new.txt": b"new"}
+    again = artifact.restore_plan()
+    assert again.is_empty
+    assert again.counts["new"] == 1
+
+
+def test_what_is_new_is_deleted_only_when_asked_and_can_come_back(refart_workspace, versioned_lake):
+    before = content(versioned_lake)
+    artifact = log(refart_workspace, versioned_lake.uri)
+    spoil(versioned_lake)
+    with_new = log(refart_workspace, versioned_lake.uri)
+    assert artifact.restore(delete=True).deleted_files == 1
+    assert content(versioned_lake) == before
+    assert with_new.restore().restored_files == 2
+    assert content(versioned_lake)["raw/new.txt"] == b"new"
+
+
+def test_one_folder_can_be_restored_alone_and_is_listed_alone(refart_workspace, versioned_lake, s3_requests):
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/raw", name="in")
+    spoil(versioned_lake)
+    s3_requests.clear()
+    assert artifact.restore("in/2026/").restored_files == 1
+    assert s3_requests.count("ListObjectVersions") == 1
+    assert content(versioned_lake)["raw/2026/a.csv"].startswith(b"id,label")
+    assert "raw/labels.json" not in content(versioned_lake)
+    with pytest.raises(NotFoundError):
+        artifact.restore_plan("in/2027")
+
+
+def test_metadata_tags_and_storage_class_come_back_too(refart_workspace, versioned_lake):
+    lake, where = versioned_lake, {"Bucket": versioned_lake.bucket, "Key": "doc"}
+    lake.client.put_object(
+        **where,
+        Body=b"1",
+        Metadata={"by": "me"},
+        Tagging="kind=doc",
+        StorageClass="STANDARD_IA",
+        ContentType="text/x",
+    )
+    artifact = log(refart_workspace, f"{lake.uri}/doc")
+    lake.put("doc", b"2")
+    artifact.restore()
+    found = lake.client.get_object(**where)
+    assert (found["Metadata"], found["StorageClass"], found["ContentType"]) == (
+        {"by": "me"},
+        "STANDARD_IA",
+        "text/x",
+    )
+    assert lake.client.get_object_tagging(**where)["TagSet"] == [{"Key": "kind", "Value": "doc"}]
+
+
+@pytest.mark.parametrize("lake", [VERSIONED, PLAIN])
+def test_another_bucket_gets_each_entry_at_its_path(request, refart_workspace, lake, s3_requests):
+    lake = request.getfixturevalue(lake)
+    artifact = log(refart_workspace, f"{lake.uri}/raw", name="in")
+    lake.client.create_bucket(Bucket="spare")
+    to = "s3://spare/back"
+    s3_requests.clear()
+    report = artifact.restore(to=to)
+    assert report.restored_files == artifact.file_count
+    assert s3_requests.count("CopyObject") == artifact.file_count
+    assert s3_requests.count("GetObject", "PutObject") == 0
+    assert log(refart_workspace, to).digest == artifact.digest
+    assert artifact.restore_plan(to=to).is_empty
+
+
+def test_to_another_prefix_the_pinned_version_is_copied_although_the_bucket_moved_on(
+    refart_workspace, versioned_lake
+):
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/raw")
+    spoil(versioned_lake)
+    artifact.restore(to=f"{versioned_lake.uri}/back")
+    assert log(refart_workspace, f"{versioned_lake.uri}/back").digest == artifact.digest
+    assert content(versioned_lake)["raw/2026/a.csv"] == b"other"
+
+
+def test_what_cannot_be_restored_is_named_before_anything_is_written(
+    refart_workspace, versioned_lake, s3_requests
+):
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/raw")
+    versions = versioned_lake.client.list_object_versions(Bucket=versioned_lake.bucket)["Versions"]
+    spoil(versioned_lake)
+    version = next(v["VersionId"] for v in versions if v["Key"] == "raw/labels.json")
+    versioned_lake.delete("raw/labels.json", version)
+    s3_requests.clear()
+    with pytest.raises(
+        ReferenceMissingError, match=r"labels.json.*version is gone.*nothing|nothing.*labels.json"
+    ):
+        artifact.restore()
+    assert s3_requests.count("CopyObject") == 0
+    report = artifact.restore(allow_missing=True)
+    assert (report.restored_files, report.impossible) == (1, ["labels.json"])
+
+
+def test_an_overwritten_object_of_a_bucket_without_versions_is_lost(refart_workspace, unversioned_lake):
+    artifact = log(refart_workspace, f"{unversioned_lake.uri}/raw")
+    spoil(unversioned_lake)
+    with pytest.raises(ReferenceMissingError, match="no version of it is pinned"):
+        artifact.restore()
+
+
+def test_what_changed_since_the_plan_is_left_as_it_is(refart_workspace, versioned_lake):
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/raw")
+    spoil(versioned_lake)
+    plan = artifact.restore_plan(delete=True)
+    versioned_lake.put("raw/2026/a.csv", b"even newer")
+    versioned_lake.put("raw/new.txt", b"newer")
+    report = plan.execute()
+    assert report.conflicts == ["2026/a.csv", "new.txt"]
+    assert report.restored_files == 1
+    found = content(versioned_lake)
+    assert (found["raw/2026/a.csv"], found["raw/new.txt"]) == (b"even newer", b"newer")
+    assert artifact.restore().restored_files == 1
+
+
+def test_what_somebody_else_restored_meanwhile_is_no_conflict(refart_workspace, versioned_lake):
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/raw")
+    spoil(versioned_lake)
+    plan = artifact.restore_plan()
+    artifact.restore()
+    assert plan.execute().conflicts == []
+
+
+def test_files_come_back_from_the_store_or_the_cache(refart_workspace, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("kept", "stored", "cached", "lost"):
+        (folder / name).write_text(name)
+    (folder / "stored").chmod(0o640)
+    artifact = log(refart_workspace, str(folder))
+    stored = Artifact("stored", "dataset")
+    stored.add_file(folder / "stored")
+    with refart_workspace.init() as run:
+        run.log_artifact(stored)
+    artifact.download(tmp_path / "there", path_prefix="cached")
+    (folder / "stored").write_text("other")
+    (folder / "cached").unlink()
+    (folder / "lost").write_text("LOST")
+    (folder / "new").write_text("new")
+    with pytest.raises(ReferenceMissingError, match=r"'lost'.*neither the store nor the cache"):
+        artifact.restore()
+    report = artifact.restore(allow_missing=True, delete=True)
+    assert (report.restored_files, report.deleted_files, report.impossible) == (2, 1, ["lost"])
+    assert {p.name: p.read_text() for p in folder.iterdir()} == {
+        "kept": "kept",
+        "stored": "stored",
+        "cached": "cached",
+        "lost": "LOST",
+    }
+    assert (folder / "stored").stat().st_mode & 0o777 == 0o640
+    assert artifact.restore(to=tmp_path / "back", allow_missing=True).restored_files == 3
+
+
+@pytest.mark.parametrize("to", ["s3://", "https://host/x", ""])
+def test_a_place_that_is_none_is_refused(refart_workspace, versioned_lake, to):
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/raw")
+    with pytest.raises(InvalidInputError):
+        artifact.restore_plan(to=to)
