@@ -13,6 +13,7 @@ from refart import errors
 from refart.cli.app import COMMANDS, EXIT_STOPPED, EXIT_TERMINATED, EXIT_UNEXPECTED, EXIT_USAGE
 from refart.cli.diff import EXIT_DIFFERS
 from refart.cli.output import EXIT_CLOSED
+from refart.cli.status import EXIT_LOSS
 from tests.cli.calls import Calls
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -60,7 +61,8 @@ def test_every_command_and_its_json_keys_are_documented() -> None:
 
 def test_every_exit_code_is_in_the_table() -> None:
     codes = {family.exit_code for family in FAMILIES}
-    codes |= {0, EXIT_UNEXPECTED, EXIT_USAGE, EXIT_DIFFERS, EXIT_STOPPED, EXIT_CLOSED, EXIT_TERMINATED}
+    codes |= {0, EXIT_UNEXPECTED, EXIT_USAGE, EXIT_DIFFERS, EXIT_LOSS}
+    codes |= {EXIT_STOPPED, EXIT_CLOSED, EXIT_TERMINATED}
     assert {int(code) for code in table((DOCS / "cli.md").read_text(), "## Exit codes")} == codes
 
 
@@ -87,6 +89,8 @@ def test_every_error_is_in_the_table_with_its_bases_and_exit_code() -> None:
         ("show", ("show", "data")),
         ("diff", ("diff", "data:v0", "data:v1")),
         ("diff --stat", ("diff", "data:v0", "data:v1", "--stat")),
+        ("status", ("status", "links")),
+        ("status --stat", ("status", "links", "--stat")),
         ("history", ("history", "data")),
         ("lineage", ("lineage", "data")),
         ("alias`, `tag", ("alias", "data", "best")),
@@ -99,11 +103,13 @@ def test_the_documented_keys_are_the_ones_printed(
 ) -> None:
     text = (DOCS / "cli.md").read_text()
     cli("put", "data")
+    cli("put", "data", "--reference", "-n", "links")
     Path("data/new").write_text("new")
     cli("put", "data")
     cli("get", "data")
-    told = cli(*args, "--json")
-    printed = told.documents[0] if row.startswith("ls") or row in ("diff", "history") else told.document
+    told = cli(*args, "--json", code=EXIT_DIFFERS if args[0] == "status" else 0)
+    is_listing = row.startswith("ls") or row in ("diff", "status", "history")
+    printed = told.documents[0] if is_listing else told.document
     (cell,) = table(text, "## JSON")[row]
     documented = set(re.findall(r"`(\w+)`", re.sub(r"; .*|\(`.*?\)", "", cell)))
     if "those of a version" in cell:
