@@ -40,7 +40,7 @@ def test_diff_with_json_is_one_change_a_line(cli: Calls, versions: tuple[str, st
         ("train/a.txt", "removed", 1, None),
     ]
     columns = {f"{side}_{name}" for side in ("old", "new") for name in ("size", "content_id", "uri", "pin")}
-    assert set(rows[0]) == {"path", "change"} | columns
+    assert set(rows[0]) == {"path", "change", "old_path"} | columns
 
 
 def test_diff_can_be_narrowed_and_shortened(cli: Calls, versions: tuple[str, str]) -> None:
@@ -68,7 +68,7 @@ def test_a_relocated_entry_is_told(cli: Calls, folder: Path) -> None:
     cli("put", "data")
     cli("put", "-r", "data")
     assert {row["change"] for row in cli("diff", "data:v0", "data:v1", "--json").documents} == {"relocated"}
-    assert cli("diff", "data:v0", "data:v1", "--stat").stdout.splitlines()[1:] == ["  relocated  3"]
+    assert cli("diff", "data:v0", "data:v1", "--stat").stdout.splitlines()[1:] == ["  relocated  3 (17 B)"]
 
 
 def test_exit_code_tells_a_difference_from_an_error(cli: Calls, versions: tuple[str, str]) -> None:
@@ -81,3 +81,50 @@ def test_exit_code_tells_a_difference_from_an_error(cli: Calls, versions: tuple[
 
 def test_stat_and_name_only_exclude_each_other(cli: Calls, versions: tuple[str, str]) -> None:
     cli("diff", *versions, "--stat", "--name-only", code=2)
+
+
+def test_what_moved_is_one_change(cli: Calls, versions: tuple[str, str]) -> None:
+    Path("data/train/b.txt").rename("data/b.txt")
+    cli("put", "data")
+    assert cli("diff", "data:v1", "data:v2").stdout == "moved  2 B  train/b.txt → b.txt\n"
+    (row,) = cli("diff", "data:v1", "data:v2", "--json").documents
+    assert (row["change"], row["old_path"], row["path"]) == ("moved", "train/b.txt", "b.txt")
+    assert cli("diff", "data:v1", "data:v2", "--name-only").stdout == "b.txt\n"
+    assert cli("diff", "data:v1", "data:v2", "--stat").stdout.splitlines()[1:] == ["  moved  1 (2 B)"]
+    assert cli("diff", "data:v1", "data:v2", "--no-moves").stdout.split()[::4] == ["added", "removed"]
+
+
+@pytest.mark.parametrize("other", [("--live",), ("--root", "here")])
+def test_a_live_source_and_a_folder_are_told_as_a_version_is(
+    cli: Calls, folder: Path, other: tuple[str, ...]
+) -> None:
+    cli("put", "-r", "data")
+    cli("get", "data", "--root", "here", "--link", "copy")
+    assert cli("diff", "data", *other, "--exit-code").stdout == ""
+    changed = folder if other == ("--live",) else Path("here")
+    (changed / "labels.json").write_text("[]")
+    (changed / "new.txt").write_text("new")
+    (changed / "train" / "a.txt").unlink()
+    (changed / "train" / "b.txt").rename(changed / "b.txt")
+    told = cli("diff", "data", *other, "--exit-code", code=11)
+    assert told.stdout.splitlines() == [
+        "moved     2 B         train/b.txt → b.txt",
+        "modified  14 B → 2 B  labels.json",
+        "added     3 B         new.txt",
+        "removed   1 B         train/a.txt",
+    ]
+    name = other[-1].strip("-")
+    assert told.stderr == f"default/data:v0 → {name}: 1 added, 1 removed, 1 modified, 1 moved\n"
+    assert cli("diff", "data", *other, "--path", "train", "--name-only").stdout.split() == [
+        "train/a.txt",
+        "train/b.txt",
+    ]
+    summary = cli("diff", "data", *other, "--stat", "--json").document
+    assert (summary["old"], summary["new"], summary["moved_bytes"]) == ("default/data:v0", name, 2)
+
+
+def test_there_is_one_other_side(cli: Calls, versions: tuple[str, str]) -> None:
+    cli("diff", "data:v0", code=2)
+    cli("diff", *versions, "--live", code=2)
+    cli("diff", "data:v0", "--live", "--root", "x", code=2)
+    cli("diff", "data:v0", "--root", "nowhere", code=3)
