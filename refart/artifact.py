@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,6 +37,9 @@ from refart.local import local_side
 from refart.opening import shared_context
 
 if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
     from refart.context import Context, Local
     from refart.entries import Entry
     from refart.handles import ArtifactEntry, Entries
@@ -434,7 +437,7 @@ class Artifact:
         """All entries by path (UTF-8 order), or those at and below `prefix`; read page by page."""
         from refart.entries import entries_of  # here, since it needs pyarrow
 
-        for page in self._pages(names.check_path(prefix.rstrip("/"), "prefix") if prefix else None):
+        for page in self._pages_below(prefix):
             yield from map(self._handle, entries_of(page))
 
     def get_entry(self, path: str) -> ArtifactEntry:
@@ -751,6 +754,46 @@ class Artifact:
             executor=executor,
         )
 
+    # -- as a table --------------------------------------------------------------------------------
+
+    def to_arrow(self, columns: Sequence[str] | None = None, prefix: str | None = None) -> pyarrow.Table:
+        """The entries as a `pyarrow.Table`, by path: `path`, `size`, `content_id`, `uri`, `pin`, or some of these.
+
+        `prefix` narrows it to one entry or folder. All of it is in memory at once; `to_batches` streams.
+        """
+        return self.to_batches(columns, prefix).read_all()
+
+    def to_batches(
+        self, columns: Sequence[str] | None = None, prefix: str | None = None
+    ) -> pyarrow.RecordBatchReader:
+        """`to_arrow` as a stream, which can be iterated once: its batches are read page by page.
+
+        DuckDB, Polars and all that know Arrow's C stream take it, and an artifact itself: `polars.DataFrame(artifact)`.
+        """
+        return ops.tables.reader(self._pages_below(prefix), columns)
+
+    def to_pandas(self, columns: Sequence[str] | None = None, prefix: str | None = None) -> pandas.DataFrame:
+        """`to_arrow` as a `pandas.DataFrame`; needs pandas."""
+        return self.to_arrow(columns, prefix).to_pandas()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The entries by Arrow's PyCapsule interface, which data frames and databases understand."""
+        return self.to_batches().__arrow_c_stream__(requested_schema)
+
+    def uris(self, prefix: str | None = None) -> Iterator[str]:
+        """The URIs of the references by path, as a stream; managed files have none, and are left out."""
+        return ops.tables.uris(self._pages_below(prefix))
+
+    def sql(self, query: str) -> pyarrow.Table:
+        """The result of one SELECT over the table `entries` (`path`, `size`, `content_id`, `uri`, `pin`), by DuckDB.
+
+        It reads the shards where they lie, and of them the columns and rows that the query needs; a shard that has no
+        path of those which it asks for is not opened. The query can reach no other file, and change nothing. Needs
+        `pip install 'refart[sql]'`. Raises `InvalidInputError` with what DuckDB says, `FormatError` for damaged shards.
+        """
+        context, manifest = self._logged_context(), self._reader()
+        return ops.tables.sql(context.store, manifest.index, self._label(), query).read_all()
+
     # -- versions and lineage ----------------------------------------------------------------------
 
     def new_draft(self) -> Artifact:
@@ -910,6 +953,10 @@ class Artifact:
             store, address = self._logged_context().store, self._logged().manifest.address
             self._manifest = manifest.reader.Manifest.open(store, address)
         return self._manifest
+
+    def _pages_below(self, prefix: str | None) -> Iterator[Any]:
+        """As `_pages`, of a prefix as people write it."""
+        return self._pages(names.check_path(prefix.rstrip("/"), "prefix") if prefix else None)
 
     def _pages(self, prefix: str | None = None) -> Iterator[Any]:
         return self._draft.pages(prefix) if self._draft is not None else self._reader().pages(prefix)

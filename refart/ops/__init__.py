@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         status,
         stream,
         subset,
+        tables,
         verify,
     )
 
@@ -52,6 +53,7 @@ __all__ = [
     "status",
     "stream",
     "subset",
+    "tables",
     "verify",
 ]
 

@@ -18,7 +18,7 @@ import json
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from refart import files
@@ -111,6 +111,10 @@ class Store(ABC):
     def local_path(self, kind: str, key: str) -> str | None:
         """A path to read the object in place (whether it is there is not looked at); None for a remote
         store."""
+
+    @abstractmethod
+    def for_arrow(self, kind: str, keys: Iterable[str]) -> tuple[list[str], Any]:
+        """Paths of objects, and the file system of pyarrow that reads them; whether they are there is not looked at."""
 
     @abstractmethod
     def keys(self, kind: str) -> Iterator[StoredObject]:

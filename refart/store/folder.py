@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from refart import files, names
 from refart.errors import PermissionDeniedError, RefartError, StoreError
@@ -54,6 +54,11 @@ class FolderStore(Store):
 
     def local_path(self, kind: str, key: str) -> str | None:
         return os.path.join(self._root, name_of(kind, key))
+
+    def for_arrow(self, kind: str, keys: Iterable[str]) -> tuple[list[str], Any]:
+        from pyarrow.fs import LocalFileSystem  # here, since nothing else in a store needs pyarrow
+
+        return [os.path.join(self._root, name_of(kind, key)) for key in keys], LocalFileSystem()
 
     def keys(self, kind: str) -> Iterator[StoredObject]:
         with self._failing("list", kind):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, BinaryIO, Final, NamedTuple
@@ -88,6 +88,11 @@ class ObjectStore(Store):
     def local_path(self, kind: str, key: str) -> str | None:
         name_of(kind, key)
         return None
+
+    def for_arrow(self, kind: str, keys: Iterable[str]) -> tuple[list[str], Any]:
+        from pyarrow.fs import FSSpecHandler, PyFileSystem  # here, see `FolderStore`
+
+        return [self._path(name_of(kind, key)) for key in keys], PyFileSystem(FSSpecHandler(self._fs))
 
     def keys(self, kind: str) -> Iterator[StoredObject]:
         with self._failing("list", kind):
