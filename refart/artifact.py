@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from refart.ops.lineage import LineageGraph
     from refart.ops.patterns import Patterns
     from refart.ops.restore import RestorePlan, RestoreReport
-    from refart.ops.restore import RestorePlan, RestoreReport
     from refart.ops.status import StatusReport
     from refart.ops.verify import VerifyReport
 
@@ -643,61 +642,6 @@ class Artifact:
         """
         local, prefix = self._logged_context().local, _folder(path_prefix)
         return ops.status.StatusReport(local, self._reader(), prefix, unchanged=unchanged, executor=executor)
-
-    # -- bring the source back ---------------------------------------------------------------------
-
-    def restore(
-        self,
-        path_prefix: str | None = None,
-        *,
-        to: PathLike | None = None,
-        delete: bool = False,
-        allow_missing: bool = False,
-        executor: Executor | None = None,
-    ) -> RestoreReport:
-        """Make the source hold what this version recorded: `restore_plan(…)`, and `execute()` without a question.
-
-        Raises `ReferenceMissingError` before anything is written where an entry cannot be restored, unless
-        `allow_missing`; `ConflictError` at the end, where objects changed meanwhile: they stay as they are.
-        """
-        plan = self.restore_plan(path_prefix, to=to, delete=delete, executor=executor)
-        report = plan.execute(allow_missing=allow_missing)
-        report.check()
-        return report
-
-    def restore_plan(
-        self,
-        path_prefix: str | None = None,
-        *,
-        to: PathLike | None = None,
-        delete: bool = False,
-        executor: Executor | None = None,
-    ) -> RestorePlan:
-        """What must be done so that the source holds what this version recorded. Writes nothing; `execute()` does.
-
-        Costs one listing of each logged prefix, and a HEAD for each entry that changed. Servers copy the pinned writes
-        themselves, one copy for each such entry: no byte moves through this machine. Managed files are left out: they
-        are in the store, and cannot change. Files of this machine are written from the store or the cache, where those
-        have the recorded bytes. What refart only reads (HTTP, SFTP and other drivers) cannot be restored.
-
-        - `path_prefix`: only this entry, or what lies below this folder.
-        - `to`: a prefix of the same kind of source, reached by the same account and options; each entry goes to its
-          path below it. Default: where everything was.
-        - `delete`: delete what was not recorded, below the logged prefixes (or `to`); on a bucket with versions, a
-          later restore can bring it back. Otherwise it is only listed (`new`).
-        - `executor`: lists large prefixes.
-
-        Raises `NotFoundError` for a `path_prefix` without entries, `InvalidInputError`, `SourceError`.
-        """
-        return ops.restore.plan(
-            self._logged_context(),
-            self._reader(),
-            self._label(),
-            path_prefix=path_prefix,
-            to=None if to is None else os.fspath(to),
-            delete=delete,
-            executor=executor,
-        )
 
     # -- bring the source back ---------------------------------------------------------------------
 
