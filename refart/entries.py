@@ -93,9 +93,9 @@ def paths_of(keys: pa.StringArray) -> pa.StringArray:
     return pc.replace_with_mask(keys, bad, pa.array(mended, pa.string()))
 
 
-def prefixed(prefix: str, texts: pa.StringArray) -> pa.StringArray:
-    """Each text of a column behind the same beginning."""
-    return pc.binary_join_element_wise(pa.scalar(prefix), texts, "")
+def prefixed(prefix: str, texts: pa.StringArray, pool: pa.MemoryPool | None = None) -> pa.StringArray:
+    """Each text of a column behind the same beginning, in memory of this pool (default: Arrow's)."""
+    return pc.binary_join_element_wise(pa.scalar(prefix), texts, "", memory_pool=pool)
 
 
 def check_page(page: Page, origin: str) -> Page:

@@ -417,6 +417,7 @@ def sort_pages(
                 builder.end_block()
             del rows
         chunk.clear()  # or it is held while the next one grows
+        pa.default_memory_pool().release_unused()
     runs.append(builder.finish())
     while len(runs) > 1:
         # A file for each round: that of the last one goes when no block of it is needed any more.

@@ -36,6 +36,8 @@ _VALUE: Final = re.compile(
 )
 """A value that may differ from element to element."""
 _ETAGS: Final = re.compile(rb"(?:[0-9a-f]{32}(?:-[0-9]{1,5})?\n)*")
+POOL: Final = pa.system_memory_pool()
+"""Arrow's own keeps megabytes for each thread that ever asked it for a few columns."""
 _SIZE_DIGITS: Final = 18
 _MD5_DIGITS: Final = checksums.HEX_DIGITS["md5"]
 
@@ -43,10 +45,10 @@ _MD5_DIGITS: Final = checksums.HEX_DIGITS["md5"]
 class Elements:
     """Elements of one kind, one after another; their texts as columns, None where they cannot be told for sure."""
 
-    def __init__(self, body: bytes, tag: bytes) -> None:
-        """What `body` holds between elements `tag` is not looked at, where they are not alike."""
-        self._body, self._tag = body, tag
-        self._alike = _alike(body, tag)
+    def __init__(self, body: bytes, tag: bytes, start: int = 0, end: int | None = None) -> None:
+        """Of a part of `body`. What it holds between elements `tag` is not looked at, where they are not alike."""
+        self._body, self._tag, self._start, self._end = body, tag, start, len(body) if end is None else end
+        self._alike = _alike(body, tag, self._start, self._end)
 
     @property
     def are_alike(self) -> bool:
@@ -103,8 +105,9 @@ class Elements:
 
     def _find(self, pattern: re.Pattern[bytes]) -> pa.StringArray | None:
         """What a pattern finds, where that is one text in each element."""
-        found = pattern.findall(self._body)
-        return pa.array(found, pa.string()) if len(found) == self._body.count(b"<%b>" % self._tag) else None
+        found = pattern.findall(self._body, self._start, self._end)
+        count = self._body.count(b"<%b>" % self._tag, self._start, self._end)
+        return pa.array(found, pa.string()) if len(found) == count else None
 
     def sizes(self) -> pa.Int64Array | None:
         """Their sizes."""
@@ -113,34 +116,38 @@ class Elements:
             return None
         digits = pc.min_max(pc.binary_length(sizes))
         is_size = len(sizes) == 0 or (digits["min"].as_py() > 0 and digits["max"].as_py() <= _SIZE_DIGITS)
-        return sizes.cast(pa.int64()) if is_size else None
+        return sizes.cast(pa.int64(), memory_pool=POOL) if is_size else None
 
 
-def _alike(body: bytes, tag: bytes) -> dict[str, pa.StringArray] | None:
+def _alike(body: bytes, tag: bytes, start: int, end: int) -> dict[str, pa.StringArray] | None:
     """The values of elements that differ from the first one by nothing else; None where they differ by more."""
-    first = body[: body.find(b"</%b>" % tag) + len(tag) + 3]
+    first = body[start : body.find(b"</%b>" % tag, start, end) + len(tag) + 3]
     try:
         told = [(child.tag, child.text) for child in ElementTree.fromstring(first)]  # noqa: S314
-        body.decode()
+        if not body.isascii():
+            body.decode()
     except (ElementTree.ParseError, UnicodeDecodeError):
         return None
     found = [(value, value.lastindex or 0) for value in _VALUE.finditer(first)]
     spans = {value[index - 1].decode(): value.span(index) for value, index in found}
     if "Key" not in spans or len(spans) < len(found):
         return None
-    for name, (start, end) in spans.items():
-        text = first[start:end].decode()
+    for name, span in spans.items():
+        text = first[slice(*span)].decode()
         if told.count((name, f'"{text}"' if name == "ETag" else text)) != 1:
             return None
+    elements = memoryview(body)[start:end]
     if ("IsLatest", "true") in told:  # as nearly everywhere
         latest = spans.pop("IsLatest")
-        if (alike := _again(body, first, spans)) is not None:
+        if (alike := _again(elements, first, spans)) is not None:
             return alike | {"IsLatest": pa.repeat("true", len(alike["Key"]))}
         spans = dict(sorted([*spans.items(), ("IsLatest", latest)], key=lambda span: span[1]))
-    return _again(body, first, spans)
+    return _again(elements, first, spans)
 
 
-def _again(body: bytes, first: bytes, spans: dict[str, tuple[int, int]]) -> dict[str, pa.StringArray] | None:
+def _again(
+    body: memoryview, first: bytes, spans: dict[str, tuple[int, int]]
+) -> dict[str, pa.StringArray] | None:
     """The values in these spans of the first element, and in the others; None where `body` is not the first element,
     again and again, with those."""
     starts, ends = (
@@ -159,9 +166,13 @@ def _again(body: bytes, first: bytes, spans: dict[str, tuple[int, int]]) -> dict
     if cells[-2] is None:
         return None
     # All of the body is UTF-8, and so is what lies between two of its ASCII characters.
-    columns = [pa.array(cells[at :: count + 1], pa.binary()).view(pa.string()) for at in range(1, count + 1)]
+    binary = [pa.array(cells[at :: count + 1], pa.binary(), memory_pool=POOL) for at in range(1, count + 1)]
+    columns = [column.view(pa.string()) for column in binary]
     again = pc.binary_join_element_wise(
-        *chain.from_iterable(zip(between, columns, strict=False)), between[-1], ""
+        *chain.from_iterable(zip(between, columns, strict=False)),
+        between[-1],
+        "",
+        memory_pool=POOL,
     )
     if not text_of(again).equals(pa.py_buffer(body)) or any(_has(column, b"<") for column in columns):
         return None

@@ -21,7 +21,7 @@ from refart import checksums
 from refart.entries import prefixed
 from refart.errors import SourceError
 from refart.sources.listed import OBJECTS, Listed, Row, batch_of, listed, size_of
-from refart.sources.s3_elements import Elements
+from refart.sources.s3_elements import POOL, Elements
 
 NULL_VERSION: Final = "null"
 """The version id of writes made while versioning was off or suspended. It selects no write of its own: the
@@ -191,7 +191,7 @@ def _by_columns(body: bytes) -> tuple[dict[str, str], _Told] | None:
     has_versions = _VERSIONS.encode() in body[:_HEAD_BYTES]
     tag, of_markers = b"Version" if has_versions else b"Contents", None
     start, end = _bounds(body, tag)
-    of_objects = Elements(body[start:end], tag)
+    of_objects = Elements(body, tag, start, end)
     if has_versions and _MARKER_TAG in (body[:start] + body[end:] if of_objects.are_alike else body):
         start, end = _bounds(body, tag, b"DeleteMarker")
         elements = body[start:end]
@@ -218,12 +218,12 @@ def _by_columns(body: bytes) -> tuple[dict[str, str], _Told] | None:
         versions, are_current = of_objects.texts("VersionId"), of_objects.are_latest()
         if versions is None or are_current is None:
             return None
-        pins = prefixed("version:", versions)
+        pins = prefixed("version:", versions, POOL)
         if (is_null := pc.equal(versions, NULL_VERSION)).true_count:
             pins = pc.if_else(is_null, None, pins)
-    content_ids = prefixed("md5:", etags)
+    content_ids = prefixed("md5:", etags, POOL)
     if (is_md5 := pc.equal(pc.binary_length(etags), _MD5_DIGITS)).false_count:
-        content_ids = pc.if_else(is_md5, content_ids, prefixed("etag:", etags))
+        content_ids = pc.if_else(is_md5, content_ids, prefixed("etag:", etags, POOL))
     return head, _Told(keys, sizes, content_ids, pins, are_current, markers, newest_markers, has_versions)
 
 
