@@ -735,8 +735,12 @@ class Artifact:
         path of those which it asks for is not opened. The query can reach no other file, and change nothing. Needs
         `pip install 'refart[sql]'`. Raises `InvalidInputError` with what DuckDB says, `FormatError` for damaged shards.
         """
+        return self.sql_batches(query).read_all()
+
+    def sql_batches(self, query: str) -> pyarrow.RecordBatchReader:
+        """`sql` as a stream, computed as it is read; errors may come then."""
         context, manifest = self._logged_context(), self._reader()
-        return ops.tables.sql(context.store, manifest.index, self._label(), query).read_all()
+        return ops.tables.sql(context.store, manifest.index, self._label(), query)
 
     # -- versions and lineage ----------------------------------------------------------------------
 

@@ -22,6 +22,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ls": ("look", "List collections, versions or entries."),
     "show": ("look", "Show everything about a version."),
     "cat": ("look", "Write the bytes of one entry to standard output."),
+    "sql": ("sql", "Ask about the entries of a version, in SQL."),
+    "presign": ("presign", "Print a URL by which anyone reads one entry for a while."),
     "diff": ("diff", "Show what changed from one version to another, to the live source, or to a folder."),
     "status": ("status", "Show what became of what a version points at."),
     "history": ("history", "Show what happened to a collection, newest first."),
