@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -70,6 +70,8 @@ _QUERY_ROWS: Final = 900
 
 _FOLDERS: Final = 4096
 """Whose device is remembered."""
+
+_ALWAYS: Final = nullcontext()
 
 
 class _Staged(NamedTuple):
@@ -228,16 +230,25 @@ class Cache:
             return False
         return True
 
-    def place(self, temporary: StrPath, sha256: str, target: StrPath, link: Link = "auto") -> None:
+    def place(
+        self,
+        temporary: StrPath,
+        sha256: str,
+        target: StrPath,
+        link: Link = "auto",
+        *,
+        turn: AbstractContextManager[object] = _ALWAYS,
+    ) -> None:
         """Give a verified temporary file its name `target`, in the same folder, and keep its bytes where they
         fit.
 
-        Only the renaming can fail, with the `OSError` of the system.
+        `turn` is held while it is renamed. Only the renaming can fail, with the `OSError` of the system.
         """
         files.backdate(temporary)
         with suppress(OSError, RefartError, _OtherBytes):
             self._stage(os.fspath(temporary), sha256, link)
-        os.replace(temporary, target)
+        with turn:
+            os.replace(temporary, target)
 
     def _stage(self, path: str, sha256: str, link: Link) -> None:
         """Bring bytes into the folder of the cache, for `_write` to give them their place."""

@@ -277,16 +277,17 @@ class _Fetcher:
     def _fetch(self, entry: Entry, target: str) -> Checked:
         temporary = files.temporary_name(os.path.dirname(target))
         try:
-            with (
-                stream(self._context.local, self._context.store, entry) as chunks,
-                FileIO(temporary, "xb") as file,
-            ):
-                for chunk in chunks:
-                    files.write_all(file, chunk)
+            with stream(self._context.local, self._context.store, entry) as chunks:
+                with self._root.turn(target):
+                    file = FileIO(temporary, "xb")
+                with file:
+                    for chunk in chunks:
+                        files.write_all(file, chunk)
             assert chunks.checked is not None
             compared = chunks.checked.rung in checksums.IDENTIFYING
             seen.remember(self._cache, entry, chunks.checked.sha256, compared=compared)
-            self._cache.place(temporary, chunks.checked.sha256, target, self._link)
+            turn = self._root.turn(target)
+            self._cache.place(temporary, chunks.checked.sha256, target, self._link, turn=turn)
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)

@@ -34,6 +34,7 @@ class Root:
         """True where `A` and `a` name one file (macOS, Windows)."""
         self._is_new = False
         self._made: dict[str, bool] = {}  # folder → whether it is new
+        self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._dead_before_s: float | None = None
 
@@ -82,6 +83,13 @@ class Root:
                 self._make(Path(parent))
         return self._made[parent]
 
+    def turn(self, target: files.StrPath) -> threading.Lock:
+        """To be held while a file is created in the folder of `target` or renamed there (after `make_parent`).
+
+        The system lets one thread at a time do that in one folder, and has the others spin, which costs as much again.
+        """
+        return self._turns[os.path.dirname(target)]
+
     def _make(self, folder: Path) -> None:
         if str(folder) in self._made:
             return
@@ -96,6 +104,7 @@ class Root:
                 is_new = False
         if self._dead_before_s is not None:
             files.remove_left_over(folder, self._dead_before_s)
+        self._turns[str(folder)] = threading.Lock()
         self._made[str(folder)] = is_new
 
     def _check_real(self, folder: Path) -> None:

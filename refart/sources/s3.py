@@ -5,7 +5,7 @@ What a versioned bucket holds is pinned to its VersionId; elsewhere the ETag pin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,7 +40,8 @@ class S3Source(ObjectSource):
     what such a listing tells is old (`s3_lister.MAX_OLD`), unless the option `version_aware` says otherwise.
 
     Bytes are read by one GET, those of a large object that comes slowly by up to 4 at once (or `max_concurrency`, where
-    that is less); one HEAD more tells the parts of a multipart upload, by which its ETag is computed again.
+    that is less); one HEAD more tells the parts of a multipart upload, by which its ETag is computed again. Small
+    objects are read by obstore, where that is installed and can do as botocore does (`s3_whole`).
 
     `options` are s3fs' storage options; what they leave open is botocore's own chain (environment, profiles,
     SSO, `AWS_ENDPOINT_URL`). Raises `InvalidInputError` for an option that s3fs does not know.
@@ -86,6 +87,15 @@ class S3Source(ObjectSource):
         kind, _, version = (entry.pin or "").partition(":")
         which = {"VersionId": version} if kind == "version" else {}
         return self._client.presigned(pinned.named(entry), expires_s, Bucket=bucket, Key=key, **which)
+
+    def whole(self, entry: Entry, is_right: Callable[[bytes], bool]) -> bytes | None:
+        """See `WholeSource`: by obstore, where it is installed and a GET of botocore's has shown the way."""
+        reader = self._client.learnt().whole
+        if reader is None or entry.size is None:
+            return None
+        _, bucket, key = split(uri_of(entry))
+        which, held = s3_reading.wanted(entry)[0]
+        return None if held == "current" else reader.get(bucket, key, which, entry.size, is_right)
 
     def checksum(self, entry: Entry) -> str | None:
         """See `ChecksumSource`: SHA-256, CRC64NVME or CRC32C, which are kept since the upload.

@@ -29,7 +29,9 @@ from botocore.exceptions import (
 )
 
 from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedError, RefartError, SourceError
+from refart.sources import s3_whole
 from refart.sources.clients import MAX_CONNECTIONS, Refused, Renewed, code_in, harmless
+from refart.sources.s3_whole import WholeReader
 
 READ_OPTIONS: Final = frozenset(
     {"key", "secret", "token", "username", "password", "profile", "anon", "endpoint_url", "use_ssl"}
@@ -114,7 +116,7 @@ class S3Client:
         Raises the error of `refart.errors` that fits; `code_of` tells what the server called it.
         """
         try:
-            client, _ = self._client.current()
+            client, learnt = self._client.current()
             shape = client.meta.service_model.operation_model(operation).input_shape
             extra = {name: value for name, value in self._extra.items() if name in shape.members}
             response: dict[str, Any] = getattr(client, xform_name(operation))(**{**extra, **parameters})
@@ -123,6 +125,8 @@ class S3Client:
         except Exception as error:  # botocore stumbles over odd answers, too
             failure = translated(error, what)
         else:
+            if learnt.whole is not None and (way := response.pop(s3_whole.WAY, None)) is not None:
+                learnt.whole.learn(parameters["Bucket"], parameters["Key"], way)
             return response
         raise failure  # here, where the error of botocore's is no part of the context any more
 
@@ -162,6 +166,9 @@ class Learnt:
 
     unordered: set[str] = field(default_factory=set)
     """Those that do not list by key, or not from a key on."""
+
+    whole: WholeReader | None = None
+    """The quick way to small objects, where there is one."""
 
 
 def _signing_by_v4(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,7 +213,7 @@ def _make(options: Mapping[str, Any]) -> tuple[Any, Learnt]:
         # With the asterisk it comes before all that is registered for s3 (`botocore.hooks`, the order of a search).
         client.meta.events.register(f"before-parse.*.{listing}", _leave_unparsed)
     client.meta.events.register("before-parse.*.GetObject", _drop_times)
-    return client, Learnt()
+    return client, Learnt(whole=s3_whole.reader_of(client, session, options, arguments))
 
 
 def _drop_times(response_dict: dict[str, Any], **_: object) -> None:

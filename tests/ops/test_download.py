@@ -287,7 +287,7 @@ class Unwritable(Cache):
         super().__init__(Path("/nowhere"), 0)
         self._error = error
 
-    def place(self, *arguments: Any) -> None:
+    def place(self, *arguments: Any, **named: Any) -> None:
         raise self._error
 
 
