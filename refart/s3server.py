@@ -124,6 +124,8 @@ _BY_QUERY: Final = {
     ("GET", "versions"): "ListObjectVersions",
     ("GET", "versioning"): "GetBucketVersioning",
     ("PUT", "versioning"): "PutBucketVersioning",
+    ("GET", "lifecycle"): "GetBucketLifecycleConfiguration",
+    ("GET", "encryption"): "GetBucketEncryption",
     ("GET", "list-type"): "ListObjectsV2",
     ("GET", "attributes"): "GetObjectAttributes",
     ("POST", "delete"): "DeleteObjects",

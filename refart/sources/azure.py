@@ -17,6 +17,7 @@ from refart.sources import azure_listing, azure_reading, pinned
 from refart.sources.azure_client import GONE, MISSING, UNSUPPORTED, AzureClient, code_of
 from refart.sources.azure_uris import BY_HAND, Place, split
 from refart.sources.base import Held
+from refart.sources.findings import Finding
 from refart.sources.listed import Circles, Listed, Row
 from refart.sources.object_source import ObjectSource
 from refart.sources.pinned import uri_of
@@ -52,6 +53,12 @@ class AzureSource(ObjectSource):
 
     def _wanted(self, entry: Entry) -> list[tuple[pinned.Which, Held]]:
         return azure_reading.wanted(entry)
+
+    def diagnose(self, uri: str) -> Iterator[Finding]:
+        """See `DiagnosableSource`."""
+        from refart.sources import azure_doctor  # here, since nothing else needs it
+
+        return azure_doctor.diagnose(self._client, *split(uri))
 
     def presign(self, entry: Entry, expires_s: int) -> str:
         """See `PresigningSource`: signed with the account's key, else with a key that Azure gives to an identity."""

@@ -189,6 +189,13 @@ class AzureClient:
         while _ask(what, lambda: next(pages, None)) is not None:
             yield taken.pop(), pages.continuation_token
 
+    def soft_delete_days(self, place: Place, what: str) -> int | None:
+        """For how long the account keeps deleted blobs, by Get Blob Service Properties; None where it does not."""
+        policy = _ask(
+            what, lambda: self._service(place).get_service_properties(**self._timeout)["delete_retention_policy"]
+        )
+        return policy.days if policy.enabled else None
+
     def properties(self, place: Place, key: str, what: str, **which: Any) -> BlobProperties:
         """Get Blob Properties: one HEAD."""
         _check_name(key, what)

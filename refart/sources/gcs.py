@@ -15,6 +15,7 @@ from refart.entries import Entry, prefixed
 from refart.errors import InvalidInputError, NotFoundError, RefartError
 from refart.sources import gcs_history, gcs_listing, gcs_reading, pinned
 from refart.sources.base import Held
+from refart.sources.findings import Finding
 from refart.sources.gcs_client import GONE, MISSING, GCSClient, status_of
 from refart.sources.gcs_listing import LISTING_FIELDS, OBJECT_FIELDS
 from refart.sources.listed import Listed, Row, one_by_one
@@ -61,6 +62,12 @@ class GCSSource(ObjectSource):
 
     def _wanted(self, entry: Entry) -> list[tuple[pinned.Which, Held]]:
         return gcs_reading.wanted(entry)
+
+    def diagnose(self, uri: str) -> Iterator[Finding]:
+        """See `DiagnosableSource`."""
+        from refart.sources import gcs_doctor  # here, since nothing else needs it
+
+        return gcs_doctor.diagnose(self._client, *split(uri))
 
     def presign(self, entry: Entry, expires_s: int) -> str:
         """See `PresigningSource`; needs credentials that sign, as the key of a service account does."""

@@ -29,6 +29,7 @@ from refart.errors import (
 )
 from refart.sources import generic_identity
 from refart.sources.base import Fetched, Identify, Keep, Opened, Scan
+from refart.sources.findings import Finding
 from refart.sources.generic_drivers import Drivers, Lease, Look, size_of
 from refart.sources.generic_files import open_file, read_chunk, read_range
 from refart.sources.generic_places import Place
@@ -147,6 +148,12 @@ class GenericSource:
 
         first = read(0, min(size, FIRST_BYTES)) if size else b""
         return Opened(open_ranges(place.uri, size, first, read), "current")
+
+    def diagnose(self, uri: str) -> Iterator[Finding]:
+        """See `DiagnosableSource`."""
+        from refart.sources import generic_doctor  # here, since nothing else needs it
+
+        return generic_doctor.diagnose(self._drivers, self._drivers.place(uri))
 
     def _compare(self, entry: Entry) -> None:
         algo, _ = checksums.split(entry.content_id)

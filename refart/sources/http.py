@@ -6,7 +6,7 @@ What is stated is compared with every answer, and an identity that can miss a ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from refart.entries import Entry, page_of
 from refart.errors import InvalidInputError, NotFoundError
 from refart.sources import http_reading, pinned
 from refart.sources.base import Fetched, Identify, Keep, Opened, Scan
+from refart.sources.findings import Finding
 from refart.sources.http_client import MISSING_STATUS, TRANSIENT_STATUS, HTTPClient, refused
 from refart.sources.http_headers import Stated, stated
 from refart.sources.http_reading import WHOLE_STATUS
@@ -92,6 +93,12 @@ class HTTPSource:
         return pinned.open_stream(
             http_reading.getter(self._client, entry), entry, http_reading.wanted, self._stat_by_get
         )
+
+    def diagnose(self, uri: str) -> Iterator[Finding]:
+        """See `DiagnosableSource`."""
+        from refart.sources import http_doctor  # here, since nothing else needs it
+
+        return http_doctor.diagnose(self._client, names.check_uri(uri))
 
     def presign(self, entry: Entry, expires_s: int) -> str:
         """See `PresigningSource`: the URL itself, which does not expire, and opens nothing that needs credentials."""

@@ -29,6 +29,7 @@ from refart.parallel import Lanes, Pace, available_cores, thread_pool
 from refart.receipts import Reading, Receipts
 from refart.sources import local_pages
 from refart.sources.base import Fetched, Identify, Keep, Opened, Scan
+from refart.sources.findings import Finding
 from refart.sources.local_pages import FILE_PREFIX, grouped
 from refart.sources.local_walk import Found, alone, problem_of, stat_path, walk
 
@@ -142,6 +143,12 @@ class LocalSource:
             raise
         # typeshed's BinaryIO is no protocol, so a RawIOBase is one by agreement only.
         return Opened(cast(BinaryIO, steady), "local")
+
+    def diagnose(self, uri: str) -> Iterator[Finding]:
+        """See `DiagnosableSource`."""
+        from refart.sources import local_doctor  # here, since nothing else needs it
+
+        return local_doctor.diagnose(_path_of(uri), self._receipts)
 
     def _opened(self, entry: Entry) -> BinaryIO:
         """The file of an entry, which is there and has the recorded size, and modified time where that is

@@ -18,6 +18,7 @@ from refart.entries import Entry, prefixed
 from refart.errors import InvalidInputError, NotFoundError, RefartError, SourceError
 from refart.sources import pinned, s3_checksums, s3_history, s3_listing, s3_reading, s3_writing
 from refart.sources.base import Held
+from refart.sources.findings import Finding
 from refart.sources.listed import Listed, Row, one_by_one
 from refart.sources.object_source import ObjectSource
 from refart.sources.pinned import NotThat, uri_of
@@ -96,6 +97,12 @@ class S3Source(ObjectSource):
         _, bucket, key = split(uri_of(entry))
         which, held = s3_reading.wanted(entry)[0]
         return None if held == "current" else reader.get(bucket, key, which, entry.size, is_right)
+
+    def diagnose(self, uri: str) -> Iterator[Finding]:
+        """See `DiagnosableSource`."""
+        from refart.sources import s3_doctor  # here, since nothing else needs it
+
+        return s3_doctor.diagnose(self._client, *split(uri))
 
     def checksum(self, entry: Entry) -> str | None:
         """See `ChecksumSource`: SHA-256, CRC64NVME or CRC32C, which are kept since the upload.

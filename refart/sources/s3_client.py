@@ -152,6 +152,11 @@ class S3Client:
             return url
         raise failure  # as in `call`
 
+    def place(self) -> tuple[str, str]:
+        """Endpoint and region that requests go to."""
+        meta = self._client.current()[0].meta
+        return str(meta.endpoint_url), str(meta.region_name or "")
+
     def learnt(self) -> Learnt:
         """What a source learnt about buckets through this client; forgotten with it."""
         return self._client.current()[1]
