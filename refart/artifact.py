@@ -50,10 +50,14 @@ if TYPE_CHECKING:
     from refart.ops.download import DownloadReport, Link
     from refart.ops.identify import Checksum
     from refart.ops.lineage import LineageGraph
+    from refart.ops.materialize import MaterializeReport
     from refart.ops.patterns import Patterns
+    from refart.ops.refresh import RefreshReport
     from refart.ops.restore import RestorePlan, RestoreReport
     from refart.ops.status import StatusReport
     from refart.ops.verify import VerifyReport
+    from refart.ops.verify_bytes import BytesReport
+    from refart.ops.verify_remote import RemoteReport
 
 _log = logging.getLogger("refart")
 
@@ -430,6 +434,80 @@ class Artifact:
             raise NotFoundError(f"{self._name} has no entry {path!r} and nothing below it")
         return count
 
+    def refresh(self, executor: Executor | None = None, allow_empty: bool = False) -> RefreshReport:
+        """Bring the references of a draft up to date: `version.new_draft().refresh()`, then log it.
+
+        Each prefix that was logged is listed once, with the patterns it was logged with; single objects are looked at.
+        What did not change keeps its entry, a SHA-256 that was computed once included, and takes the newest pin; only
+        what is new or changed is identified, as `checksum=` said when its prefix was added. What is gone is removed,
+        and so comes back what was removed from the draft by hand. Managed files stay, also in the place of an object.
+
+        `executor` lists and computes as in `add_reference`. All or nothing: after an error the draft is as it was.
+        Raises `PermissionDeniedError` where something may not be looked at; `NotFoundError` where a prefix that had
+        entries has none now, since a lost mount looks like that, unless `allow_empty`; and as `add_reference` does.
+        """
+        return ops.refresh.refresh(
+            self._here(), self._editable(), executor=executor, allow_empty=allow_empty
+        )
+
+    def materialize(
+        self,
+        path_prefix: str | None = None,
+        *,
+        at_risk: bool = False,
+        allow_missing_references: bool = False,
+        executor: Executor | None = None,
+    ) -> MaterializeReport:
+        """Make managed files of a draft's references: `version.new_draft().materialize()`, then log it.
+
+        The pinned bytes come by way of this machine (or the workers of `executor`, to which shards travel and no lists
+        of entries), are verified as in a download, and are stored by their SHA-256. Paths stay as they are. What the
+        store has already, by a SHA-256 that was recorded or seen on this machine, is not read: after an error or a
+        crash, the same call goes on where it was.
+
+        - `path_prefix`: only this entry, or what lies below this folder.
+        - `at_risk`: only references that an overwrite or a lifecycle rule may lose, or has made: those without a pinned
+          version or generation, of a weak identity, or of which another write is current. Costs one listing of each
+          logged prefix.
+        - `allow_missing_references`: what is lost already stays a reference, and is reported.
+
+        Raises `ReferenceMissingError`, `ReferenceChangedError`, `ChecksumError`, `SourceError`, `StoreError`; the draft
+        is then as it was.
+        """
+        draft = self._editable()
+        self._context = self._context if self._context is not None else shared_context(None)
+        return ops.materialize.materialize(
+            self._context,
+            draft,
+            path_prefix=_folder(path_prefix),
+            at_risk=at_risk,
+            allow_missing=allow_missing_references,
+            executor=executor,
+        )
+
+    def relocate(
+        self, old_prefix: PathLike, new_prefix: PathLike, checksum: Literal["sha256"] | None = None
+    ) -> int:
+        """Let a draft's references below one prefix point below another, to which the data moved:
+        `version.new_draft().relocate(…)`, then log it. Returns how many.
+
+        Paths stay as they are, pins are taken anew, and so move the prefixes that the draft was listed from. One
+        listing of `new_prefix` must tell the same size and content id for each; references that no listed prefix
+        covers cost a request each. Where content ids cannot be compared (uploads in parts, a SHA-256 beside an MD5),
+        `checksum="sha256"` reads the bytes there, and where nothing else helps those at `old_prefix`.
+
+        All or nothing: raises `ReferenceChangedError`, which names what is missing, differs or cannot be compared,
+        `NotFoundError` where nothing lies below `old_prefix`.
+        """
+        return ops.relocate.relocate(
+            self._here(),
+            self._editable(),
+            self._label(),
+            os.fspath(old_prefix),
+            os.fspath(new_prefix),
+            checksum=checksum,
+        )
+
     # -- look inside -----------------------------------------------------------------------------
 
     def entries(self, prefix: str | None = None) -> Iterator[ArtifactEntry]:
@@ -564,6 +642,63 @@ class Artifact:
         where = self.default_root() if root is None else root
         return ops.verify.verify(self._logged_context(), self._reader().pages, where)
 
+    def verify_remote(
+        self,
+        path_prefix: str | None = None,
+        *,
+        sample: int | None = None,
+        seed: int = 0,
+        executor: Executor | None = None,
+    ) -> RemoteReport:
+        """Ask whether the recorded bytes of all references can still be had; reads none of them.
+
+        As `status`, at the same cost, but only for what was logged: a reference is good where its pinned write, or
+        equal content, is there. `sample` asks for so many entries instead, drawn from all with equal chances (the same
+        ones for the same `seed`), by one or two requests each and no listing; managed files among them are passed over.
+        `executor` lists large prefixes, or asks about the sample. `report.check()` raises `ReferenceMissingError` where
+        something is lost. Raises `SourceError`, `InvalidInputError`.
+        """
+        if sample is not None and path_prefix:
+            raise InvalidInputError("a sample is drawn from all entries; it takes no path_prefix=")
+        context, prefix = self._logged_context(), _folder(path_prefix)
+        return ops.verify_remote.verify_remote(
+            context, self._reader(), prefix, sample=sample, seed=seed, executor=executor
+        )
+
+    def verify_bytes(
+        self,
+        *,
+        sample: int | None = None,
+        seed: int = 0,
+        since: datetime | str | None = None,
+        restart: bool = False,
+        executor: Executor | None = None,
+    ) -> BytesReport:
+        """Read every byte of all entries where they lie, and compare it with what was recorded; keeps none of them.
+
+        References come from their sources, pinned; managed files from the store. What was read is noted in the cache
+        folder, some thousands of entries (or 4 GiB) at a time, so that a call after one that was stopped, or failed,
+        goes on where it ended; `restart` begins anew. What was wrong is never noted.
+
+        - `sample`: only so many entries, drawn from all with equal chances; the same ones for the same `seed`.
+        - `since`: what this machine began to read at that time or later, for whichever version, and found right is
+          not read again (aware, or ISO 8601 with a zone).
+        - `executor`: reads instead of threads of this process. Its workers must see the same configuration, files,
+          credentials and store; parts of shards travel, not entries.
+
+        `report.check()` raises `ChecksumError` where bytes are wrong or gone. Raises `SourceError` where a source
+        fails, `StoreError`, `FormatError`, `InvalidInputError`.
+        """
+        return ops.verify_bytes.verify_bytes(
+            self._logged_context(),
+            self._reader(),
+            sample=sample,
+            seed=seed,
+            since=since,
+            restart=restart,
+            executor=executor,
+        )
+
     def file(self, root: PathLike | None = None) -> str:
         """Download the one file of an artifact that has exactly one; returns its path."""
         if self.file_count != 1:
@@ -637,8 +772,8 @@ class Artifact:
         (`live.PinState`: pinned, equal, superseded, lost, unverifiable, denied). Managed files are left out.
 
         Costs one listing of each prefix that was logged, less than a HEAD for each single object, and a HEAD for each
-        pinned version of what changed. `path_prefix` narrows what is told, not what is listed. `unchanged` gives rows
-        of unchanged entries too. `executor` lists large prefixes of S3 and GCS. Raises `SourceError`.
+        pinned version of what changed. `path_prefix` narrows the listing too, where no patterns were given. `unchanged`
+        gives rows of unchanged entries as well. `executor` lists large prefixes of S3 and GCS. Raises `SourceError`.
         """
         local, prefix = self._logged_context().local, _folder(path_prefix)
         return ops.status.StatusReport(local, self._reader(), prefix, unchanged=unchanged, executor=executor)

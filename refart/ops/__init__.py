@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         subset,
         tables,
         verify,
+        verify_bytes,
+        verify_remote,
+        who,
     )
 
 __all__ = [
@@ -49,6 +52,9 @@ __all__ = [
     "subset",
     "tables",
     "verify",
+    "verify_bytes",
+    "verify_remote",
+    "who",
 ]
 
 

@@ -46,7 +46,7 @@ def add_reference(
     as_of: datetime | str | None = None,
 ) -> Added:
     """Point at the object, file, prefix or folder at `uri`. See `Artifact.add_reference`."""
-    at = None if as_of is None else past_time(as_of)
+    at = None if as_of is None else past_time(as_of, "as_of")
     uri = names.check_uri(names.strip_signature(uri) if strip_signature else uri)
     prefix = names.check_path(name, "name") if name is not None else None
     is_local = names.uri_scheme(uri) in (None, "file")
@@ -85,21 +85,21 @@ def add_reference(
         return draft.add(identified, overwrite=overwrite, roots=() if scan.is_object else (root,))
 
 
-def past_time(when: datetime | str) -> datetime:
-    """A time that is over, as `as_of=` takes it. Raises `InvalidInputError` for one without a zone, too."""
+def past_time(when: datetime | str, name: str) -> datetime:
+    """A time that is over, as the argument `name` gives it. Raises `InvalidInputError` for one without a zone, too."""
     try:
         time = datetime.fromisoformat(when) if isinstance(when, str) else when
     except ValueError:
         raise InvalidInputError(
-            f"as_of must be a time such as 2026-03-01T12:00:00+00:00, not {str(when)[:50]!r}"
+            f"{name} must be a time such as 2026-03-01T12:00:00+00:00, not {str(when)[:50]!r}"
         ) from None
     if not isinstance(time, datetime) or time.tzinfo is None:
         raise InvalidInputError(
-            f"as_of needs a time with its zone, such as 2026-03-01T12:00:00Z, not {str(when)[:50]!r}"
+            f"{name} needs a time with its zone, such as 2026-03-01T12:00:00Z, not {str(when)[:50]!r}"
         )
     if time > datetime.now(UTC):
         raise InvalidInputError(
-            f"as_of={time.isoformat()} is still to come; nobody knows what will lie there"
+            f"{name}={time.isoformat()} is still to come; nobody knows what will lie there"
         )
     return time.astimezone(UTC)
 

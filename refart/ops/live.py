@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +22,6 @@ from refart.entries import SCHEMA, Entry, Page, entries_of, page_of
 from refart.errors import NotFoundError, PermissionDeniedError
 from refart.manifest.changes import COMPARED, aligned
 from refart.manifest.draft import Draft
-from refart.manifest.reader import Manifest
 from refart.manifest.roots import Root
 from refart.manifest.runs import concat
 from refart.manifest.shards import exact_sum
@@ -127,6 +126,13 @@ def narrowed(roots: Iterable[Root], prefix: str | None) -> Iterator[Root]:
             yield replace(root, uri=f"{root.uri.rstrip('/')}/{rest}", name=prefix) if is_plain else root
 
 
+class Pages(Protocol):
+    """Entries in the order of their paths: a manifest, a draft, or a part of one."""
+
+    def pages(self, prefix: str | None = None) -> Iterator[Page]:
+        """All of them, or those at and below a path."""
+
+
 class Comparison:
     """Each reference of a version with what lies at its URI now: iterate once for pages of `COMPARED`, by path, with a
     `State` as `change`; `new_` is what lies there now.
@@ -140,7 +146,7 @@ class Comparison:
     def __init__(
         self,
         local: Local,
-        manifest: Manifest,
+        manifest: Pages,
         live: Live,
         *,
         prefix: str | None = None,

@@ -7,12 +7,19 @@ store and the sources itself, and reads the shard: no list of entries travels, h
 
 from __future__ import annotations
 
+import random
 import threading
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Final, NamedTuple, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from refart.config import Config
 from refart.context import Context, Local
@@ -40,15 +47,26 @@ AHEAD: Final = 64
 
 
 class Part(NamedTuple):
-    """Consecutive rows of one shard."""
+    """Consecutive rows of one shard, or some that are drawn from them."""
 
     shard: ShardInfo
     start: int
     stop: int
+    drawn: int | None = None
+    """How many rows are drawn; None for all."""
+    seed: int = 0
 
     @property
     def rows(self) -> int:
-        return self.stop - self.start
+        return self.stop - self.start if self.drawn is None else self.drawn
+
+    def numbers(self) -> pa.Int64Array:
+        """The numbers of its rows in the shard."""
+        every = range(self.start, self.stop)
+        if self.drawn is None:
+            return pa.array(every, pa.int64())
+        noise = random.Random(f"{self.seed} {self.shard.key} {self.start}")  # noqa: S311  # no secret
+        return pa.array(sorted(noise.sample(every, self.drawn)), pa.int64())
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +81,14 @@ class Worker:
     def pages(self, part: Part) -> Iterator[Page]:
         """The rows of a part. The whole shard is read, and compared with what the index states; errors as of
         `Manifest.shard_pages`."""
-        row = 0
+        row, numbers = 0, part.numbers()
         for page in Manifest(self.store, ManifestIndex((part.shard,))).shard_pages(part.shard):
-            first, last = max(part.start - row, 0), min(part.stop - row, page.num_rows)
+            first, last = (
+                bisect_left(numbers, row, key=_value),
+                bisect_left(numbers, row + page.num_rows, key=_value),
+            )
             if first < last:
-                yield page.slice(first, last - first)
+                yield page.take(pc.subtract(numbers.slice(first, last - first), row))
             row += page.num_rows
 
     def advance(self, entries: int, *, size_bytes: int = 0) -> None:
@@ -89,6 +110,20 @@ def parts_of(
             most = max(min(rows, size_bytes * shard.rows // shard.size_bytes), 1)
         for start in range(0, shard.rows, most):
             yield Part(shard, start, min(start + most, shard.rows))
+
+
+def sample_of(parts: Iterable[Part], count: int, seed: int) -> list[Part]:
+    """Draw so many rows from all of some parts, each with the same chance; the same ones for the same seed.
+
+    What is drawn is told by numbers, so nothing is read for it. All parts where they have no more rows.
+    """
+    parts = list(parts)
+    ends = list(accumulate(part.rows for part in parts))
+    if not parts or count >= ends[-1]:
+        return parts
+    noise = random.Random(seed)  # noqa: S311  # no secret
+    drawn = Counter(bisect_right(ends, row) for row in noise.sample(range(ends[-1]), count))
+    return [parts[n]._replace(drawn=drawn[n], seed=seed) for n in sorted(drawn)]
 
 
 def map_parts(
@@ -118,6 +153,10 @@ def map_parts(
         if task is not None:
             task.advance(part.rows)
         yield part, result
+
+
+def _value(number: pa.Int64Scalar) -> int:
+    return int(number.as_py())
 
 
 def _with_part(function: Callable[[Part], Result], part: Part) -> tuple[Part, Result]:

@@ -15,7 +15,16 @@ from refart.entries import Entry
 from refart.manifest.changes import COMPARED
 from refart.manifest.reader import Manifest, Scope
 from refart.manifest.shards import exact_sum
-from refart.ops.live import STATES, Comparison, PinState, State, is_other_write, listed, pin_state
+from refart.ops.live import (
+    STATES,
+    Comparison,
+    PinState,
+    State,
+    is_other_write,
+    listed,
+    narrowed,
+    pin_state,
+)
 from refart.parallel import map_bounded, thread_pool
 
 STATUS: Final[pa.Schema] = COMPARED.insert(2, pa.field("pin_state", pa.string()))
@@ -93,7 +102,7 @@ class StatusReport:
         executor: Executor | None,
     ) -> Iterator[pa.RecordBatch]:
         summary = self.summary
-        with listed(local, manifest.index.roots, executor=executor) as now:
+        with listed(local, narrowed(manifest.index.roots, prefix), executor=executor) as now:
             summary.refused += [refused.root.uri for refused in now.refused]
             compared = Comparison(local, manifest, now, prefix=prefix, changed_only=not unchanged)
             summary.entries, summary.size_bytes = compared.counts, compared.size_bytes

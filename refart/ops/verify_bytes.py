@@ -1,0 +1,211 @@
+"""Read every byte that a version recorded, from where it lies, and keep none of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+from refart.context import Context
+from refart.entries import Entry, entries_of
+from refart.errors import (
+    ChecksumError,
+    InvalidInputError,
+    NotFoundError,
+    PermissionDeniedError,
+    ReferenceChangedError,
+)
+from refart.manifest.reader import Manifest
+from refart.ops.add import past_time
+from refart.ops.journal import Journal
+from refart.ops.shards import PART_BYTES, Part, Worker, map_parts, parts_of, sample_of
+from refart.ops.stream import Rung, stream
+from refart.parallel import Pace, available_cores, map_paced, thread_pool
+from refart.progress import Task
+
+_Wrong: TypeAlias = Literal["modified", "missing", "denied"]
+
+
+@dataclass(slots=True)
+class BytesReport:
+    """What the bytes of a version are like where they lie. Paths are in order."""
+
+    ok_entries: int = 0
+    read_bytes: int = 0
+    """Bytes that came, those of earlier calls included."""
+    earlier_entries: int = 0
+    """Of `ok_entries`, those that an earlier call had read."""
+    checked_by: dict[str, int] = field(default_factory=dict)
+    """How many of `ok_entries` each rung confirmed (see `ops.stream.Rung`), strongest first."""
+    modified: list[str] = field(default_factory=list)
+    """Other bytes than recorded came, or other ones lie there and no version is kept."""
+    missing: list[str] = field(default_factory=list)
+    denied: list[str] = field(default_factory=list)
+    unverified: list[str] = field(default_factory=list)
+    """Bytes came that nothing could confirm: no hash, pin or ETag was recorded. They are none of `ok_entries`."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is wrong, as far as could be told (see `unverified`)."""
+        return not (self.modified or self.missing or self.denied)
+
+    def check(self, label: str = "the version") -> None:
+        """Raise `ChecksumError` where bytes are wrong or gone, `PermissionDeniedError` where some may not be read."""
+        if self.modified or self.missing:
+            first = (self.modified or self.missing)[0]
+            raise ChecksumError(
+                f"{label} is not what was logged: {len(self.modified):,} entries have other bytes and"
+                f" {len(self.missing):,} are gone, such as {first!r}"
+            )
+        if self.denied:
+            raise PermissionDeniedError(
+                f"{label}: {len(self.denied):,} entries may not be read, such as {self.denied[0]!r}"
+            )
+
+    def _add(self, other: BytesReport) -> None:
+        for each in fields(self):
+            mine, found = getattr(self, each.name), getattr(other, each.name)
+            if isinstance(found, dict):
+                for rung, count in found.items():
+                    mine[rung] = mine.get(rung, 0) + count
+            else:
+                setattr(self, each.name, mine + found)
+
+
+def verify_bytes(
+    context: Context,
+    manifest: Manifest,
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    since: datetime | str | None = None,
+    restart: bool = False,
+    executor: Executor | None = None,
+) -> BytesReport:
+    """Stream and hash every entry. See `Artifact.verify_bytes`."""
+    parts = parts_of(manifest.index.shards, size_bytes=PART_BYTES)
+    with (
+        closing(Journal(context.local.config.cache_folder(), context.store.url)) as journal,
+        context.local.reporter.task(
+            "Verifying", total=sample or manifest.index.entry_count, unit="entries"
+        ) as task,
+    ):
+        if sample is not None:
+            if since is not None or restart:
+                raise InvalidInputError("sample= is drawn anew each time; it takes no since= and no restart=")
+            report = BytesReport()
+            for _, found in map_parts(
+                context,
+                verify_part,
+                sample_of(parts, check_sample(sample), seed),
+                executor=executor,
+                task=task,
+            ):
+                report._add(found)
+        else:
+            known_since_s = _since(journal, manifest.index.address, since, restart=restart)
+            report = _pass(context, journal, parts, known_since_s, executor, task)
+            journal.finish(manifest.index.address)
+    for paths in (report.modified, report.missing, report.denied, report.unverified):
+        paths.sort()
+    report.checked_by = {rung: n for rung in get_args(Rung) if (n := report.checked_by.get(rung))}
+    return report
+
+
+def check_sample(count: int) -> int:
+    """Raises `InvalidInputError` for a number of entries that cannot be drawn."""
+    if count < 1:
+        raise InvalidInputError(f"sample must be at least 1, not {count}")
+    return count
+
+
+def _since(journal: Journal, manifest: str, since: datetime | str | None, *, restart: bool) -> float:
+    """From when on a part that was verified counts; begins a pass, or goes on with the one that was not finished."""
+    wanted_s = None if since is None else past_time(since, "since").timestamp()
+    if restart and since is not None:
+        raise InvalidInputError("restart=True reads everything again, and since= less: choose one")
+    now_s = time.time()
+    began_s = None if restart else journal.unfinished(manifest)
+    if began_s is None:
+        journal.begin(manifest, now_s)
+    return min(each for each in (wanted_s, began_s, now_s) if each is not None)
+
+
+def _pass(
+    context: Context,
+    journal: Journal,
+    parts: Iterator[Part],
+    since_s: float,
+    executor: Executor | None,
+    task: Task,
+) -> BytesReport:
+    report = BytesReport()
+
+    def left() -> Iterator[Part]:
+        for part in parts:
+            known = journal.found(part, since_s)
+            if known is None:
+                yield part
+                continue
+            found = BytesReport(**known)
+            found.earlier_entries = found.ok_entries
+            task.advance(part.rows, size_bytes=found.read_bytes)
+            report._add(found)
+
+    for part, timed in map_parts(context, _timed, left(), executor=executor, task=task):
+        report._add(timed.report)
+        if timed.report.is_good:  # what is wrong is looked at again
+            journal.note(part, timed.began_s, asdict(timed.report))
+    return report
+
+
+class _Timed(NamedTuple):
+    report: BytesReport
+    began_s: float
+
+
+def _timed(worker: Worker, part: Part) -> _Timed:
+    began_s = time.time()
+    return _Timed(verify_part(worker, part), began_s)
+
+
+def verify_part(worker: Worker, part: Part) -> BytesReport:
+    """Read every byte of a part, by threads of its own."""
+    report = BytesReport()
+
+    def check(entry: Entry) -> tuple[str, Rung | _Wrong, int]:
+        return entry.path, *_check(worker, entry)
+
+    threads = worker.local.config.threads
+    with thread_pool(threads) as pool:
+        entries = (entry for page in worker.pages(part) for entry in entries_of(page))
+        for results in map_paced(pool, check, entries, Pace(available_cores(), threads, least=1)):
+            for path, found, size_bytes in results:
+                report.read_bytes += size_bytes
+                if found in ("modified", "missing", "denied", "unverified"):
+                    getattr(report, found).append(path)
+                else:
+                    report.ok_entries += 1
+                    report.checked_by[found] = report.checked_by.get(found, 0) + 1
+            worker.advance(len(results), size_bytes=sum(size_bytes for _, _, size_bytes in results))
+    return report
+
+
+def _check(worker: Worker, entry: Entry) -> tuple[Rung | _Wrong, int]:
+    size_bytes = 0
+    try:
+        with stream(worker.local, worker.store, entry) as chunks:
+            for chunk in chunks:
+                size_bytes += len(chunk)
+        assert chunks.checked is not None
+        return chunks.checked.rung, size_bytes
+    except (ReferenceChangedError, ChecksumError):
+        return "modified", size_bytes
+    except NotFoundError:
+        return "missing", size_bytes
+    except PermissionDeniedError:
+        return "denied", size_bytes
