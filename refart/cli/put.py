@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from refart.cli.common import Command, Settings, given
+from refart.cli.output import Record
 from refart.cli.shapes import version_record, weak_text
 from refart.errors import InvalidInputError
 
@@ -18,7 +20,13 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("sources", type=given, metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", type=given, metavar="SOURCE...", nargs=-1)
+@click.option(
+    "--refresh",
+    type=given,
+    metavar="NAME[:VERSION]",
+    help="Instead of SOURCE: list again what a version was logged from, and log what changed.",
+)
 @click.option(
     "-n",
     "--name",
@@ -74,6 +82,7 @@ def put(
     settings: Settings,
     /,
     sources: tuple[str, ...],
+    refresh: str | None,
     name: str | None,
     type: str | None,
     aliases: tuple[str, ...],
@@ -90,6 +99,9 @@ def put(
     whose files are copied into the workspace, each content once; with --reference it is logged where it lies. Several
     sources make one version. The same content again makes none.
 
+    --refresh NAME logs the next version of NAME at the cost of one listing and of what changed: what is as it was keeps
+    its checksums. -a, --tag, -d, -m and --allow-empty go with it.
+
     \b
     Examples:
       refart put s3://lake/images -n images
@@ -97,22 +109,34 @@ def put(
       refart put results/ model.bin -n experiment -t model
       refart put -r /data/scans --checksum sha256
       refart put refart://images:v3/train -n train-set
+      refart put --refresh images
     """
     from refart import names
     from refart.run import default_name
 
-    project, chosen = names.parse_collection_ref(name or default_name(sources[0]), settings.default_project)
-    with settings.open(create=True) as workspace:
-        artifact = workspace.draft(
-            chosen, type, project=project, description=description, metadata=_metadata(metadata)
-        )
-        for source in sources:
-            _add(artifact, source, at, **options)
+    about: dict[str, Any] = {"description": description, "metadata": _metadata(metadata)}
+    told: Record = {}
+    if (refresh is None) == (not sources):
+        raise click.UsageError("give SOURCEs to log, or --refresh NAME")
+    with settings.open(create=refresh is None) as workspace:
+        if refresh is not None:
+            _check_alone({"name": name, "type": type, "at": at, **options})
+            base = settings.version(workspace, refresh)
+            project, artifact = base.project, base.new_draft()
+            artifact.description = about["description"] or artifact.description
+            artifact.metadata |= about["metadata"] or {}
+            told = asdict(artifact.refresh(allow_empty=options["allow_empty"]))
+        else:
+            chosen = name or default_name(sources[0])
+            project, chosen = names.parse_collection_ref(chosen, settings.default_project)
+            artifact = workspace.draft(chosen, type, project=project, **about)
+            for source in sources:
+                _add(artifact, source, at, **options)
         names.check_aliases(aliases), names.check_tags(tags)  # before a run exists, which would fail
         with workspace.init(project, job_type="put") as run:
             version = run.log_artifact(artifact, aliases=aliases, tags=tags)
         weak = {"weak_entries": version.weak_count}
-        record = {"created": version.created, "run": run.id, **version_record(version), **weak}
+        record = {"created": version.created, "run": run.id, **told, **version_record(version), **weak}
     news = "created" if version.created else "unchanged: this content is logged already, no version was made"
     settings.output.record(
         record,
@@ -120,6 +144,15 @@ def put(
         hide=("name", "version", "created", "created_at", "manifest_digest", "source_version"),
         text={"weak_entries": weak_text(version)},
     )
+
+
+def _check_alone(options: Record) -> None:
+    """Refuse what a version that is refreshed was logged with already."""
+    given = [key for key, value in options.items() if value and value != "auto" and key != "allow_empty"]
+    if given:
+        raise click.UsageError(
+            f"--{given[0].replace('_', '-')} does not go with --refresh, which keeps what the version was logged with"
+        )
 
 
 def _add(

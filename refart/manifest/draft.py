@@ -170,13 +170,13 @@ class Draft:
         scope = _scope(prefix)
         with self._locked():
             self._flush()
-            found = map(runs.tombstones, self._layers.batches(scope))
-            run = runs.collect(found, self._folder, memory_bytes=self._memory_bytes)
-            if run:
-                self._push(run)
-                self._count -= len(run)
-                self.revision += 1
-        return len(run)
+            return self._hide(self._layers.batches(scope))
+
+    def remove_all(self, pages: Iterable[pa.RecordBatch]) -> None:
+        """Remove the entries at the paths of `pages`, in order, all of which are there."""
+        with self._locked():
+            self._flush()
+            self._hide(pages)
 
     def close(self) -> None:
         """Let go of all entries and their temporary files. Afterwards every other call is an error."""
@@ -252,6 +252,16 @@ class Draft:
         if len(self._table) >= self._table_rows:
             self._flush()
         self._table.update((row.entry.path, row) for row in rows)
+
+    def _hide(self, batches: Iterable[pa.RecordBatch]) -> int:
+        """Lay tombstones over entries that are there; returns how many."""
+        tombstones = map(runs.tombstones, batches)
+        run = runs.collect(tombstones, self._folder, memory_bytes=self._memory_bytes)
+        if run:
+            self._push(run)
+            self._count -= len(run)
+            self.revision += 1
+        return len(run)
 
     def _flush(self) -> None:
         """Make a run of the table."""

@@ -20,7 +20,7 @@ from refart.manifest.compare import Diff, changes_between, in_order
 from refart.manifest.reader import Manifest, Scope
 from refart.manifest.runs import sort_pages
 from refart.ops import seen, targets
-from refart.ops.live import STATES, Comparison, State, listed
+from refart.ops.live import STATES, Comparison, State, listed, narrowed
 from refart.parallel import map_bounded, thread_pool
 
 _WORDS: Final[dict[State, str]] = {
@@ -43,7 +43,8 @@ def live(
     """What changed from a version to what lies at its references now. See `Artifact.diff_live`."""
 
     def changes() -> Iterator[pa.RecordBatch]:
-        with listed(local, manifest.index.roots, executor=executor) as now:
+        roots = narrowed(manifest.index.roots, prefix)
+        with listed(local, roots, executor=executor) as now:
             for page in Comparison(local, manifest, now, prefix=prefix, changed_only=True):
                 yield _in_words(page)
 

@@ -153,3 +153,42 @@ def test_what_cannot_be_logged_leaves_neither_a_version_nor_a_run(
 def test_allow_empty_logs_nothing_at_all(cli: Calls) -> None:
     Path("empty").mkdir()
     assert cli("put", "empty", "--allow-empty", "--json").document["entries"] == 0
+
+
+def test_refresh_logs_what_changed(cli: Calls, folder: Path, refart_workspace: Workspace) -> None:
+    cli("put", "-r", "data", "-n", "images", "-d", "The first.", "-m", "camera=2")
+    (folder / "new.txt").write_text("new")
+    (folder / "labels.json").unlink()
+    told = cli("put", "--refresh", "images", "-a", "fresh", "-m", "by=hand", "--json").document
+    assert (told["name"], told["created"], told["aliases"]) == (
+        "default/images:v1",
+        True,
+        ["fresh", "latest"],
+    )
+    assert [told[key] for key in ("kept", "added", "changed", "removed", "repinned")] == [2, 1, 0, 1, 0]
+    assert (told["description"], told["metadata"]) == ("The first.", {"camera": 2, "by": "hand"})
+    run = refart_workspace.run(told["run"])
+    assert [version.version for version in run.used_artifacts()] == ["v0"]
+    again = cli("put", "--refresh", "images:v1")
+    assert "default/images:v1 unchanged" in again.stdout
+    assert "kept" in again.stdout
+
+
+def test_refresh_empties_nothing_unless_it_may(cli: Calls, folder: Path) -> None:
+    cli("put", "-r", "data", "-n", "images")
+    folder.rename("elsewhere")
+    assert "--allow-empty" in cli("put", "--refresh", "images", code=3).stderr
+    assert cli("put", "--refresh", "images", "--allow-empty", "--json").document["entries"] == 0
+
+
+@pytest.mark.parametrize(
+    "more", [("data",), ("-n", "x"), ("-t", "x"), ("--at", "x"), ("--exclude", "x"), ("--checksum", "stat")]
+)
+def test_refresh_keeps_what_was_logged(cli: Calls, folder: Path, more: tuple[str, ...]) -> None:
+    cli("put", "-r", "data", "-n", "images")
+    cli("put", "--refresh", "images", *more, code=2)
+
+
+def test_there_is_something_to_log(cli: Calls) -> None:
+    cli("put", code=2)
+    cli("put", "--refresh", "nothing", code=3)

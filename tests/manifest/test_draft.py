@@ -156,6 +156,15 @@ class DraftModel(RuleBasedStateMachine):
         if gone:
             self.changed([], removed=gone)
 
+    @rule(step=st.integers(2, 4))
+    def remove_all(self, step: int) -> None:
+        gone = sorted(self.model, key=str.encode)[::step]
+        self.draft.remove_all(page_of([self.model[path].entry]).select(["path"]) for path in gone)
+        for path in gone:
+            del self.model[path]
+        if gone:
+            self.changed([], removed=gone)
+
     # --- reading
 
     @rule(prefix=st.none() | prefixes)
@@ -374,6 +383,7 @@ class TestBadInput:
             lambda: draft.put(entry("a")),
             lambda: draft.remove("a"),
             lambda: draft.remove_prefix("a"),
+            lambda: draft.remove_all([]),
             lambda: draft.get("a"),
             lambda: draft.local_path("a"),
             draft.pages,
