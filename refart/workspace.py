@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from refart import names
+from refart import names, ops
 from refart.artifact import Artifact, RunRecord, find, list_versions
 from refart.catalog.base import AuditRow, CollectionRow, VersionFilter
 from refart.context import Context
@@ -16,6 +16,9 @@ from refart.errors import InvalidInputError
 from refart.opening import forget, open_context, shared_context
 from refart.progress import Reporter
 from refart.run import Run, new_draft
+
+if TYPE_CHECKING:
+    from refart.ops.who import WhoReport
 
 
 class Workspace:
@@ -150,6 +153,17 @@ class Workspace:
         """Runs, newest first."""
         rows = self._context.catalog.runs(_project(project), limit=_limit(limit))
         return [RunRecord(self._context, row) for row in rows]
+
+    def who(self, uri: str | os.PathLike[str], *, examples: int = 5) -> WhoReport:
+        """The live versions with entries at `uri` or below it, and the runs that logged and used them.
+
+        In other words: what breaks where it is deleted.
+
+        A prefix is one of whole path components (`data` is never `data2/`); a path of this machine is one. An index in
+        the catalog names the shards that may hold such entries, and only they are read; versions that an older refart
+        logged are added to it first. Nothing is asked of the source. `examples`: so many entries of each version.
+        """
+        return ops.who.who(self._context, os.fspath(uri), examples=examples)
 
     def audit(
         self, project: str | None = None, subject: str | None = None, *, limit: int = 100

@@ -45,6 +45,25 @@ class ManifestInfo:
     managed_bytes: int
 
 
+class ShardUris(NamedTuple):
+    """Where the URIs of one shard lie."""
+
+    key: str
+    """The shard's key in the store."""
+    ranges: Sequence[tuple[str, str]] | None
+    """First and last URI of each range; None where the catalog was told before."""
+
+
+class Holder(NamedTuple):
+    """A manifest that may hold entries in a range of URIs."""
+
+    address: str
+    shard_keys: tuple[str, ...]
+    """The shards in question, sorted."""
+    versions: tuple[VersionKey, ...]
+    """Live versions that have this manifest, sorted."""
+
+
 @dataclass(frozen=True, slots=True)
 class VersionRow:
     key: VersionKey
@@ -169,6 +188,8 @@ class Commit:
     """Versions whose entries this one refers to: recorded as inputs of the run."""
     distributed_id: str | None = None
     """Parts of this id are removed in the same transaction."""
+    uris: Sequence[ShardUris] | None = None
+    """Of all shards of the manifest, for `holders`; None where the manifest was logged before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +278,12 @@ class Catalog(Protocol):
     def add_part(self, part: PartRow) -> None:
         """Record a part; the same part a second time changes nothing. `ConflictError` for another type."""
 
+    def add_uris(self, address: str, shards: Sequence[ShardUris]) -> None:
+        """Make a manifest known to `holders`; a second time changes nothing.
+
+        With a shard without ranges of which the catalog was never told, it stays among those `without_uris`.
+        """
+
     def put_setting(self, key: str, value: str) -> str:
         """Set a setting once; returns the value that holds (the first writer's)."""
 
@@ -310,6 +337,16 @@ class Catalog(Protocol):
         its source: upstream the walk goes on through the source, downstream through the source and all its links.
         Nothing where `start` is unknown.
         """
+
+    def holders(self, first: str, after: str) -> list[Holder]:
+        """The manifests of live versions with shards that may hold a URI from `first` up to but without `after`, by
+        code points. Those `without_uris` are not among them."""
+
+    def without_uris(self) -> list[str]:
+        """Addresses of the manifests of live versions that `holders` does not know, sorted."""
+
+    def shards_with_uris(self, keys: Sequence[str]) -> set[str]:
+        """Those of these shards of which the catalog was told already."""
 
     def parts(self, project: str, name: str, distributed_id: str) -> list[PartRow]: ...
 

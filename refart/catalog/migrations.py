@@ -15,9 +15,17 @@ from refart.catalog import tables
 from refart.catalog.database import Database
 from refart.errors import CatalogError, FormatError, NotFoundError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
-UPGRADES: Final[Mapping[int, Callable[[Connection], None]]] = {}
+
+def _add_uri_ranges(connection: Connection) -> None:
+    """Only the tables: what they hold of earlier versions is read when somebody first asks for it."""
+    added = (tables.manifests, tables.shards, tables.manifest_shards, tables.uri_ranges)
+    tables.metadata.create_all(connection, added, checkfirst=False)
+    connection.execute(text("CREATE INDEX ix_versions_address ON versions (address)"))
+
+
+UPGRADES: Final[Mapping[int, Callable[[Connection], None]]] = {2: _add_uri_ranges}
 
 _LOCK_ID: Final = 0x7265666172740001  # "refart", 1: the advisory lock of migrations
 

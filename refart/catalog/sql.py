@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from refart.catalog import database, migrations, sql_lineage, sql_read, sql_write
+from refart.catalog import database, migrations, sql_lineage, sql_read, sql_uris, sql_write
 from refart.catalog.base import (
     AuditRow,
     CollectionRow,
@@ -16,10 +16,12 @@ from refart.catalog.base import (
     Direction,
     EdgeKind,
     EdgeRow,
+    Holder,
     Lineage,
     PartRow,
     Patch,
     RunRow,
+    ShardUris,
     VersionFilter,
     VersionKey,
     VersionRow,
@@ -93,6 +95,9 @@ class SqlCatalog:
     def add_part(self, part: PartRow) -> None:
         self._database.write(lambda connection: sql_write.add_part(connection, part))
 
+    def add_uris(self, address: str, shards: Sequence[ShardUris]) -> None:
+        self._database.write(lambda connection: sql_uris.add(connection, address, shards))
+
     def put_setting(self, key: str, value: str) -> str:
         return self._database.write(lambda connection: sql_write.put_setting(connection, key, value))
 
@@ -144,6 +149,15 @@ class SqlCatalog:
         return self._database.read(
             lambda connection: sql_lineage.lineage(connection, start, direction, depth)
         )
+
+    def holders(self, first: str, after: str) -> list[Holder]:
+        return self._database.read(lambda connection: sql_uris.holders(connection, first, after))
+
+    def without_uris(self) -> list[str]:
+        return self._database.read(sql_uris.without)
+
+    def shards_with_uris(self, keys: Sequence[str]) -> set[str]:
+        return self._database.read(lambda connection: set(sql_uris.shard_ids(connection, keys)))
 
     def parts(self, project: str, name: str, distributed_id: str) -> list[PartRow]:
         return self._database.read(

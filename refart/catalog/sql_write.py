@@ -12,15 +12,15 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from importlib import import_module
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select, update
 
 from refart import names
-from refart.catalog import missing, sql_read
+from refart.catalog import missing, sql_read, sql_uris
 from refart.catalog import tables as t
 from refart.catalog.base import Commit, Committed, EdgeKind, PartRow, Patch, RunRow, VersionKey, VersionRow
+from refart.catalog.sql_insert import insert_missing, insert_of
 from refart.errors import CatalogError, ConflictError, InvalidInputError
 
 Changes = dict[str, Any]
@@ -63,6 +63,8 @@ def commit(connection: Connection, request: Commit, request_id: str) -> Committe
                 if (value := getattr(request, field)) is not None
             },
         )
+    if request.uris is not None:
+        sql_uris.add(connection, request.manifest.address, request.uris)
     changes |= _add_tags(connection, version_id, request.tags)
     changes |= _move_aliases(connection, collection.id, version_id, (names.LATEST, *request.aliases))
     if request.run_id is not None:
@@ -204,7 +206,7 @@ def _set_fields(connection: Connection, version_id: int, fields: Mapping[str, An
 
 
 def _insert_terms(connection: Connection, version_id: int, metadata: Mapping[str, Any]) -> None:
-    _insert_missing(
+    insert_missing(
         connection,
         t.metadata_terms,
         [{"version_id": version_id, "term": term} for term in sql_read.metadata_terms(metadata)],
@@ -218,7 +220,7 @@ def _add_tags(connection: Connection, version_id: int, tags: Sequence[str]) -> C
         connection.execute(select(t.tags.c.tag).where(t.tags.c.version_id == version_id)).scalars().all()
     )
     added = [tag for tag in dict.fromkeys(tags) if tag not in present]
-    _insert_missing(connection, t.tags, [{"version_id": version_id, "tag": tag} for tag in added])
+    insert_missing(connection, t.tags, [{"version_id": version_id, "tag": tag} for tag in added])
     return {f"tag {tag}": {"old": False, "new": True} for tag in added}
 
 
@@ -303,7 +305,7 @@ def save_run(connection: Connection, run: RunRow) -> None:
 
 @cache
 def _save_run(dialect: str) -> Any:
-    statement = _insert(dialect, t.runs)
+    statement = insert_of(dialect, t.runs)
     replaced = {column.name: statement.excluded[column.name] for column in t.runs.c if not column.primary_key}
     return statement.on_conflict_do_update(index_elements=[t.runs.c.id], set_=replaced)
 
@@ -336,12 +338,12 @@ def add_part(connection: Connection, part: PartRow) -> None:
         "run_id": part.run_id,
         "at": part.at,
     }
-    _insert_missing(connection, t.parts, [values])
+    insert_missing(connection, t.parts, [values])
 
 
 def put_setting(connection: Connection, key: str, value: str) -> str:
     """Set a setting once; returns the value that holds."""
-    _insert_missing(connection, t.settings, [{"key": key, "value": value}])
+    insert_missing(connection, t.settings, [{"key": key, "value": value}])
     return str(connection.execute(select(t.settings.c.value).where(t.settings.c.key == key)).scalar_one())
 
 
@@ -355,7 +357,7 @@ def _project_id(connection: Connection, project: str) -> int:
     """The id of a project, which is created where it is missing."""
     found = connection.execute(_PROJECT_ID, {"project": project}).scalar_one_or_none()
     if found is None:
-        _insert_missing(connection, t.projects, [{"name": project}])
+        insert_missing(connection, t.projects, [{"name": project}])
         found = connection.execute(_PROJECT_ID, {"project": project}).scalar_one()
     return int(found)
 
@@ -385,7 +387,7 @@ def _lock_or_create_collection(connection: Connection, project_id: int, request:
             "next_number": 0,
             "created_at": request.at,
         }
-        _insert_missing(connection, t.collections, [values])
+        insert_missing(connection, t.collections, [values])
         row = connection.execute(_LOCK_COLLECTION, mine).one()
     if row.type != request.type:
         raise _other_type(request.project, request.name, row.type, request.type)
@@ -461,26 +463,11 @@ def _existing_ids(connection: Connection, keys: Sequence[VersionKey]) -> list[in
 def _add_edges(
     connection: Connection, run_id: str, version_ids: Sequence[int], kind: EdgeKind, at: datetime
 ) -> None:
-    _insert_missing(
+    insert_missing(
         connection,
         t.edges,
         [{"run_id": run_id, "version_id": version_id, "kind": kind, "at": at} for version_id in version_ids],
     )
-
-
-def _insert(dialect: str, table: Table) -> Any:
-    """An INSERT that knows ON CONFLICT, which both databases have and SQLAlchemy's common one has not."""
-    return import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
-
-
-@cache
-def _insert_if_missing(dialect: str, table: Table) -> Any:
-    return _insert(dialect, table).on_conflict_do_nothing()
-
-
-def _insert_missing(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        connection.execute(_insert_if_missing(connection.dialect.name, table), rows)
 
 
 def _other_type(project: str, name: str, found: str, wanted: str) -> ConflictError:

@@ -2,7 +2,7 @@
 differently.
 
 `projects` → `collections` → `versions` → `aliases`, `tags`, `metadata_terms`; `runs` and `versions` meet in
-`edges`.
+`edges`; `manifests` → `shards` → `uri_ranges`.
 Rows refer to each other by integer ids that never leave the database: its callers see natural keys only.
 Changing anything here needs a migration (see `migrations`).
 """
@@ -22,6 +22,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     String,
@@ -145,6 +146,7 @@ versions = Table(
     Index("ix_versions_content", "content_digest"),
     Index("ix_versions_manifest", "manifest_digest"),
     Index("ix_versions_source", "source_id"),
+    Index("ix_versions_address", "address"),
 )
 # The database itself refuses a second live version of one manifest. In words that both take: `postgresql_where=`
 # would import the dialect of PostgreSQL wherever SQLite is used.
@@ -224,6 +226,42 @@ parts = Table(
     Column("run_id", ForeignKey("runs.id")),
     Column("at", UtcTime, nullable=False),
     UniqueConstraint("project_id", "name", "distributed_id", "address"),
+)
+
+# Where the URIs of references are found: versions → manifests → shards → ranges of URIs. A manifest that is not here
+# was logged by an older refart, and is not searched before it has been read.
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("address", String, nullable=False, unique=True),
+)
+
+shards = Table(
+    "shards",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("shard_key", String, nullable=False, unique=True),
+)
+
+manifest_shards = Table(
+    "manifest_shards",
+    metadata,
+    Column("manifest_id", ForeignKey("manifests.id"), nullable=False),
+    Column("shard_id", ForeignKey("shards.id"), nullable=False),
+    PrimaryKeyConstraint("manifest_id", "shard_id"),
+    Index("ix_manifest_shards_shard", "shard_id"),
+)
+
+uri_ranges = Table(
+    "uri_ranges",
+    metadata,
+    Column("shard_id", ForeignKey("shards.id"), nullable=False),
+    # UTF-8, shortened: bytes compare alike on both databases and whatever the locale, and fit into an index.
+    Column("first_uri", LargeBinary, nullable=False),
+    Column("last_uri", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("shard_id", "first_uri"),
+    Index("ix_uri_ranges_first", "first_uri", "last_uri"),
 )
 
 settings = Table(

@@ -78,10 +78,7 @@ class Manifest:
 
     def open_shard(self, shard: ShardInfo) -> ShardFile:
         """Open the file of a shard, for the caller to close."""
-        local = self._store.local_path("shards", shard.key)
-        return ShardFile(
-            local if local is not None else pa.py_buffer(self._store.read("shards", shard.key)), shard.key
-        )
+        return open_shard(self._store, shard.key)
 
     def file_pages(
         self,
@@ -137,6 +134,12 @@ class Manifest:
                 if path <= page["path"][-1].as_py():
                     return page
         return None
+
+
+def open_shard(store: ByteStore, key: str) -> ShardFile:
+    """Open a shard file of whatever manifest, for the caller to close."""
+    local = store.local_path("shards", key)
+    return ShardFile(local if local is not None else pa.py_buffer(store.read("shards", key)), key)
 
 
 def _ascending(pages: Iterable[Page], name: str) -> Iterator[Page]:

@@ -16,8 +16,9 @@ The encoding of URIs saves most of their bytes and is no part of any digest.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -31,6 +32,7 @@ from refart.errors import FormatError, InvalidInputError, NotFoundError, StoreEr
 from refart.manifest.canonical import RowDigest
 from refart.manifest.index import ShardInfo
 from refart.manifest.runs import concat
+from refart.manifest.uris import UriRange, UriRanges
 
 MAX_GROUP_ROWS: Final = PAGE_ROWS
 """Rows after which a row group ends, whatever the paths."""
@@ -122,6 +124,7 @@ class ShardWriter:
             self._path = Path(file.name)
         self._file = pq.ParquetWriter(self._path, FILE_SCHEMA, **_PARQUET_OPTIONS)
         self._tally = ShardTally()
+        self._uris = UriRanges()
         self._open: list[Page] = []
         self._open_rows = 0
 
@@ -131,6 +134,7 @@ class ShardWriter:
         `group_ends` are the numbers of rows after which a row group ends, ascending: those behind `canonical.ends`.
         """
         self._tally.update(page)
+        self._uris.add(page["uri"])
         start = 0
         for end in group_ends:
             self._append(page.slice(start, end - start))
@@ -144,6 +148,10 @@ class ShardWriter:
         self._file.close()
         info = self._tally.info(self._path.stat().st_size)
         return info, self._path.replace(self._path.with_name(f"{info.key}.parquet"))
+
+    def uri_ranges(self) -> tuple[UriRange, ...]:
+        """Which URIs the rows so far have."""
+        return self._uris.ranges()
 
     def discard(self) -> None:
         """Remove the unfinished file."""
@@ -219,6 +227,21 @@ class ShardFile:
             end += column.total_compressed_size
             shape.append((column.num_values, column.compression, column.total_compressed_size))
         return Extent(start, end - start, tuple(shape))
+
+    def may_hold(self, group: int, bounds: Sequence[tuple[str, str]]) -> bool:
+        """Whether a row group may hold a URI from the first of a pair up to but without the second. Reads how its URIs
+        follow from its paths, and spells none of them."""
+        with self._reading():
+            table = self._file.read_row_group(group, columns=["uri_base", "uri_skip", "uri"])
+        reaches = []
+        if table["uri"].null_count < table.num_rows:
+            spelled = pc.min_max(table["uri"])
+            reaches.append((spelled["min"].as_py().encode(), spelled["max"].as_py().encode()))
+        bases, skips = (table[name].unique().drop_null().to_pylist() for name in ("uri_base", "uri_skip"))
+        paths = self.bounds(group)
+        reaches += [_reach(*rule, paths) for rule in product(map(str.encode, bases), skips)]
+        wanted = [(first.encode(), after.encode()) for first, after in bounds]
+        return any(low < after and high >= first for low, high in reaches for first, after in wanted)
 
     def read(self, extent: Extent) -> bytes:
         """The bytes of a row group. Groups of one shape and with equal bytes hold equal entries, but for pins; that
@@ -354,6 +377,14 @@ def _rule_of(path: bytes, uri: bytes) -> tuple[bytes, int]:
     while same and path[len(path) - same] & 0xC0 == 0x80:  # inside a character: both parts must be UTF-8
         same -= 1
     return uri[: len(uri) - same], len(path) - same
+
+
+def _reach(base: bytes, skip: int, bounds: tuple[str, str] | None) -> tuple[bytes, bytes]:
+    """Between which URIs those lie that a rule spells of the paths between two."""
+    first, last = (path.encode() for path in bounds or ("", ""))
+    if bounds is not None and first[:skip] == last[:skip]:
+        return base + first[skip:], base + last[skip:]
+    return base, base + b"\xff"  # greater than all UTF-8
 
 
 def _skip(path: pa.BinaryArray, count: int, instead: bytes = b"") -> pa.BinaryArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from refart.manifest.index import MAX_COUNT, KeptShard, ManifestIndex, ShardInfo
 from refart.manifest.roots import Root
 from refart.manifest.runs import concat
 from refart.manifest.shards import ShardWriter
+from refart.manifest.uris import UriRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Built:
     new_shards: tuple[tuple[ShardInfo, Path], ...]
     """Files in the folder given to `write_manifest`. The store may already have some of them under their
     key."""
+    uri_ranges: Mapping[str, tuple[UriRange, ...]]
+    """Key of a new shard → which URIs it holds."""
 
 
 def write_manifest(pages: Iterable[Page | KeptShard], folder: Path, roots: tuple[Root, ...] = ()) -> Built:
@@ -89,6 +92,7 @@ class _Cutter:
         self._roots = roots
         self._shards: list[ShardInfo] = []
         self._new: list[tuple[ShardInfo, Path]] = []
+        self._uri_ranges: dict[str, tuple[UriRange, ...]] = {}
         self._open: ShardWriter | None = None
         self._last_path: str | None = None
 
@@ -125,7 +129,7 @@ class _Cutter:
                 f"the sizes of all entries add up to {index.size_bytes:,} bytes;"
                 f" a manifest holds at most {MAX_COUNT:,}"
             )
-        return Built(index, tuple(self._new))
+        return Built(index, tuple(self._new), self._uri_ranges)
 
     def discard(self) -> None:
         if self._open is not None:
@@ -141,6 +145,7 @@ class _Cutter:
     def _close(self) -> None:
         assert self._open is not None
         shard, path = self._open.close()
+        self._uri_ranges[shard.key] = self._open.uri_ranges()
         self._open = None
         self._shards.append(shard)
         self._new.append((shard, path))

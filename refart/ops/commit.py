@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from refart.catalog.base import Commit, Committed, ManifestInfo, VersionFilter, VersionKey, VersionRow
+from refart.catalog.base import (
+    Commit,
+    Committed,
+    ManifestInfo,
+    ShardUris,
+    VersionFilter,
+    VersionKey,
+    VersionRow,
+)
 from refart.context import Context
 from refart.errors import ConflictError
 from refart.manifest.draft import Draft
@@ -69,7 +77,8 @@ def log(context: Context, draft: Draft, request: Request) -> Committed:
                 return context.catalog.commit(_commit_row(context, request, found[0].manifest))
         upload_managed(context, draft)
         upload_manifest(context, built)
-        return context.catalog.commit(_commit_row(context, request, manifest))
+        uris = [ShardUris(shard.key, built.uri_ranges.get(shard.key)) for shard in built.index.shards]
+        return context.catalog.commit(replace(_commit_row(context, request, manifest), uris=uris))
 
 
 def log_again(context: Context, version: VersionRow, request: Request) -> Committed:

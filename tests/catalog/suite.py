@@ -11,10 +11,12 @@ from refart.catalog.base import (
     Catalog,
     Commit,
     Direction,
+    Holder,
     ManifestInfo,
     PartRow,
     Patch,
     RunRow,
+    ShardUris,
     VersionFilter,
     VersionKey,
     VersionRow,
@@ -655,3 +657,45 @@ class CatalogSuite:
         with pytest.raises(InvalidInputError, match="cannot store a value"):
             catalog.commit(request(ttl_s=2**63))
         assert catalog.projects() == []
+
+    # -- where URIs are found ----------------------------------------------------------------------
+
+    def test_holders_are_the_live_versions_whose_shards_may_hold_a_uri(self, catalog: Catalog) -> None:
+        low, high = ShardUris("k1", [("s3://b/a", "s3://b/c")]), ShardUris("k2", [("s3://b/x", "s3://b/é")])
+        catalog.commit(request("a", uris=[low, high]))
+        catalog.commit(request("b", uris=[ShardUris("k1", None)]))
+        catalog.commit(request("c", uris=[]))
+        assert [*catalog.without_uris(), *catalog.holders("s3://b/d", "s3://b/w")] == []
+        assert catalog.holders("s3://b/b", "s3://b/b\0") == [
+            Holder("address-a", ("k1",), (key(0),)),
+            Holder("address-b", ("k1",), (key(1),)),
+        ]
+        assert catalog.holders("s3://b/b", "s3://c") == [
+            Holder("address-a", ("k1", "k2"), (key(0),)),
+            Holder("address-b", ("k1",), (key(1),)),
+        ]
+        assert catalog.holders("s3://b/é", "s3://b/ü") == [Holder("address-a", ("k2",), (key(0),))]
+        assert catalog.holders("s3://b/", "s3://b/a") == [], "the end is not within"
+        delete(catalog, 0)
+        assert catalog.holders("s3://b/x", "s3://b/y") == []
+
+    def test_a_manifest_is_one_for_all_its_versions(self, catalog: Catalog) -> None:
+        shards = [ShardUris("k1", [("s3://b/a", "s3://b/c")])]
+        catalog.commit(request("a", uris=shards))
+        catalog.commit(request("a", name="dogs", uris=shards))
+        catalog.commit(request("a", name="links", source=key(0)))
+        (holder,) = catalog.holders("s3://b/a", "s3://b/b")
+        assert holder.versions == (key(0), key(0, "dogs"), key(0, "links"))
+
+    def test_a_manifest_with_a_shard_that_was_never_told_of_waits_for_its_uris(
+        self, catalog: Catalog
+    ) -> None:
+        catalog.commit(request("a"))
+        catalog.commit(request("b", uris=[ShardUris("k1", None), ShardUris("k2", [("x://y", "x://z")])]))
+        assert catalog.without_uris() == ["address-a", "address-b"]
+        assert catalog.holders("x://y", "x://z") == []
+        assert catalog.shards_with_uris(["k1", "k2"]) == {"k2"}
+        for _ in range(2):
+            catalog.add_uris("address-b", [ShardUris("k1", []), ShardUris("k2", None)])
+        assert catalog.without_uris() == ["address-a"]
+        assert catalog.holders("x://y", "x://z") == [Holder("address-b", ("k2",), (key(1),))]

@@ -19,6 +19,7 @@ from refart.errors import FormatError, NotFoundError
 from tests.catalog.suite import key, request
 
 HERE = Path(__file__).parent
+OURS = migrations.SCHEMA_VERSION
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_new_catalog_has_all_tables_and_our_number(opened: Database) -> None:
     migrations.migrate(opened, create=True)
     assert set(tables.metadata.tables) == set(opened.read(schema))
     number = opened.read(lambda connection: connection.scalar(text("SELECT version FROM schema_version")))
-    assert number == migrations.SCHEMA_VERSION
+    assert number == OURS
 
 
 def test_without_create_an_empty_database_stays_empty(opened: Database) -> None:
@@ -64,7 +65,7 @@ def test_without_create_an_empty_database_stays_empty(opened: Database) -> None:
     assert opened.read(schema) == {}
 
 
-@pytest.mark.parametrize("version", range(1, migrations.SCHEMA_VERSION + 1))
+@pytest.mark.parametrize("version", range(1, OURS + 1))
 def test_a_catalog_of_every_earlier_schema_becomes_like_a_new_one(
     opened: Database, catalog_url: str, tmp_path: Path, version: int
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_catalog_of_every_earlier_schema_becomes_like_a_new_one(
     opened.write(lambda connection: [connection.exec_driver_sql(each) for each in statements if each.strip()])
     with closing(open_catalog(catalog_url)) as catalog:
         assert catalog.commit(request()).created
+        assert catalog.without_uris() == [request().manifest.address]
     upgraded = opened.read(schema)
 
     opened.write(tables.metadata.drop_all)
@@ -86,7 +88,7 @@ def test_a_newer_schema_is_refused_and_left_alone(opened: Database, catalog_url:
         catalog.commit(request())
     opened.write(lambda connection: connection.execute(text("UPDATE schema_version SET version = 99")))
     before = opened.read(schema)
-    with pytest.raises(FormatError, match=r"has schema 99, this refart knows 1 at most: upgrade refart"):
+    with pytest.raises(FormatError, match=f"has schema 99, this refart knows {OURS} at most: upgrade refart"):
         open_catalog(catalog_url)
     assert before == opened.read(schema)
 
@@ -102,20 +104,21 @@ def _add_table_and_fail(connection: Connection) -> None:
 
 def test_upgrades_run_in_order_up_to_ours(opened: Database) -> None:
     migrations.migrate(opened, create=True)
-    upgrades = {3: lambda c: c.execute(text("UPDATE projects SET note = 'x'")) and None, 2: _add_column}
-    migrations.migrate(opened, create=False, target=3, upgrades=upgrades)
+    upgrades = {OURS + 2: lambda c: c.execute(text("UPDATE projects SET note = 'x'")), OURS + 1: _add_column}
+    migrations.migrate(opened, create=False, target=OURS + 2, upgrades=upgrades)
     assert "note" in [column[0] for column in opened.read(schema)["projects"][0]]
-    with pytest.raises(FormatError, match="has schema 3"):
-        migrations.migrate(opened, create=False, target=2)
+    with pytest.raises(FormatError, match=f"has schema {OURS + 2}"):
+        migrations.migrate(opened, create=False, target=OURS + 1)
 
 
 def test_an_interrupted_upgrade_leaves_the_schema_before_it(opened: Database, catalog_url: str) -> None:
     """The steps before it stay; the next opening goes on from there."""
     migrations.migrate(opened, create=True)
+    upgrades = {OURS + 1: _add_column, OURS + 2: _add_table_and_fail}
     with pytest.raises(RuntimeError, match="power cut"):
-        migrations.migrate(opened, create=False, target=3, upgrades={2: _add_column, 3: _add_table_and_fail})
+        migrations.migrate(opened, create=False, target=OURS + 2, upgrades=upgrades)
     assert "half_done" not in opened.read(schema)
-    migrations.migrate(opened, create=False, target=2)  # nothing to do: step 2 is done
+    migrations.migrate(opened, create=False, target=OURS + 1)  # nothing to do: that step is done
 
 
 def test_an_interrupted_creation_leaves_nothing(opened: Database, monkeypatch: pytest.MonkeyPatch) -> None:

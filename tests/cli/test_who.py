@@ -1,0 +1,33 @@
+"""`refart who`"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.calls import Calls
+
+
+def test_who_names_the_versions_that_hold_a_file(cli: Calls, folder: Path) -> None:
+    cli("put", "-r", "data")
+    cli("get", "data")
+    used = cli("who", "data/train", "--json").documents
+    assert [(row["name"], row["entries"], row["size_bytes"]) for row in used] == [("default/data:v0", 2, 3)]
+    assert [example["path"] for example in used[0]["examples"]] == ["train/a.txt", "train/b.txt"]
+    assert [run["job_type"] for run in used[0]["used_by"]] == ["get"]
+    (line,) = cli("who", "data/labels.json").stdout.splitlines()[1:]
+    assert "default/data:v0" in line
+    assert "(get)" in line
+
+
+def test_who_holds_nothing(cli: Calls, folder: Path) -> None:
+    cli("put", "-r", "data")
+    nobody = cli("who", "s3://lake/data")
+    assert (nobody.stdout, nobody.stderr) == ("", "no version holds s3://lake/data\n")
+    assert cli("who", "s3://lake/data", "--json").stdout == ""
+
+
+def test_who_refuses_a_secret(cli: Calls, folder: Path) -> None:
+    cli("put", "-r", "data")
+    error = json.loads(cli("who", "https://ada:secret@host/x", "--json", code=2).stderr)["error"]
+    assert "secret" not in error["message"]
