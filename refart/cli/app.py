@@ -32,7 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "alias": ("labels", "Give aliases to a version, or take them away."),
     "tag": ("labels", "Give tags to a version, or take them away."),
     "rm": ("labels", "Delete a version."),
-    "verify": ("get", "Compare a downloaded folder with its version, byte by byte."),
+    "verify": ("verify", "Compare a downloaded folder, or what a version points at, with what was logged."),
     "demo": ("demo", "See the whole story on a lake of its own, in seconds."),
 }
 """Name: module of this package, and the first sentence of its help, so that `refart --help` imports none of them."""

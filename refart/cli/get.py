@@ -1,4 +1,4 @@
-"""`refart get` and `refart verify`: bytes of a version on this machine."""
+"""`refart get`: bytes of a version on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from refart.cli.common import Command, Settings, agree, check_may_ask, given
-from refart.errors import ChecksumError
 
 if TYPE_CHECKING:
     from refart.ops.download import Link
@@ -96,36 +95,3 @@ def get(
         hide=("name", "root"),
         text={"checked_by": ", ".join(f"{rung} {count:,}" for rung, count in report.checked_by.items())},
     )
-
-
-@click.command(cls=Command)
-@click.argument("name", metavar="NAME[:VERSION]")
-@click.option(
-    "--root", type=given, metavar="DIR", help="Folder to look at. Default: ./artifacts/NAME-VERSION."
-)
-@click.pass_obj
-def verify(settings: Settings, name: str, root: str | None) -> None:
-    """Compare a downloaded folder with its version, byte by byte.
-
-    Every file is read and hashed, references included. Missing or modified files end it with exit code 6; files of
-    which no hash is known are counted as unverifiable, never as right. Files that are no entries are no error.
-
-    \b
-    Examples:
-      refart verify images:v0
-      refart verify images:v0 --root data
-    """
-    with settings.open() as workspace:
-        artifact = settings.version(workspace, name)
-        report = artifact.verify_report(root)
-    state = "is" if report.is_good else "is not"
-    settings.output.record(
-        {"name": artifact.qualified_name, "good": report.is_good, **asdict(report)},
-        headline=f"{report.root} {state} {artifact.qualified_name}",
-        hide=("name", "good", "root"),
-    )
-    if not report.is_good:
-        raise ChecksumError(
-            f"{report.root} is not {artifact.qualified_name}: {len(report.modified):,} files are modified and"
-            f" {len(report.missing):,} are missing; refart get fetches them again"
-        )

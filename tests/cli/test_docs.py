@@ -96,6 +96,8 @@ def test_every_error_is_in_the_table_with_its_bases_and_exit_code() -> None:
         ("alias`, `tag", ("alias", "data", "best")),
         ("rm", ("rm", "data:v0", "--yes")),
         ("verify", ("verify", "data")),
+        ("verify --remote", ("verify", "links", "--remote")),
+        ("verify --bytes", ("verify", "links", "--bytes")),
     ],
 )
 def test_the_documented_keys_are_the_ones_printed(
