@@ -41,9 +41,9 @@ def noted(draft: Draft, pages: Iterable[Page]) -> Iterator[Page]:
 def _place_of(page: Page) -> str | None:
     """The bucket of the first entry that no version id pins."""
     pin = page["pin"]
-    if not pin.null_count and pc.all(pc.match_substring_regex(pin, _KEPT)).as_py():
+    if not pin.null_count and pc.all(pc.match_substring_regex(pin, KEPT)).as_py():
         return None
-    is_kept = pc.fill_null(pc.match_substring_regex(pin, _KEPT), False)
+    is_kept = pc.fill_null(pc.match_substring_regex(pin, KEPT), False)
     row = pc.index(is_kept, False).as_py()
     match = _PLACE.match(page["uri"][row].as_py() or "") if row >= 0 else None
     return None if match is None else match[0]

@@ -280,7 +280,7 @@ def plan(
     planner = _Planner(context, target, delete)
     with ExitStack() as stack:
 
-        def compared(source: Any, roots: Iterable[Root], *, changed_only: bool) -> live.Comparison:
+        def compared(source: live.Pages, roots: Iterable[Root], *, changed_only: bool) -> live.Comparison:
             listed = live.listed(context.local, live.narrowed(roots, prefix), executor=executor)
             here = stack.enter_context(listed)
             return live.Comparison(context.local, source, here, prefix=prefix, changed_only=changed_only)
