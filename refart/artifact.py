@@ -547,6 +547,7 @@ class Artifact:
         exclude: Patterns = None,
         allow_missing_references: bool = False,
         link: Link = "auto",
+        executor: Executor | None = None,
     ) -> str:
         """Bring the files to `root` (default `./artifacts/name-v3`) and return it.
 
@@ -558,7 +559,9 @@ class Artifact:
         edit.
 
         `allow_missing_references` leaves out references whose object is gone; ones that changed are errors all the
-        same. What nothing could confirm is named in a warning of the logger `refart`.
+        same. What nothing could confirm is named in a warning of the logger `refart`. The workers of an `executor`
+        move the bytes instead of threads of this process; all of them must see the root, and the same configuration,
+        credentials and store.
 
         Raises `ReferenceChangedError`, `ReferenceMissingError`, `ChecksumError`, `PermissionDeniedError`,
         `SourceError`, `StoreError`, `ConflictError` where a folder lies in the place of a file, or a file or symbolic
@@ -572,6 +575,7 @@ class Artifact:
             exclude=exclude,
             allow_missing_references=allow_missing_references,
             link=link,
+            executor=executor,
         )
         for paths, what in (
             (report.missing, "references are gone and were left out"),
@@ -590,6 +594,7 @@ class Artifact:
         exclude: Patterns = None,
         allow_missing_references: bool = False,
         link: Link = "auto",
+        executor: Executor | None = None,
         prune: Callable[[list[str]], bool] | None = None,
     ) -> DownloadReport:
         """`download`, with the account of what was moved, kept, missing and unverified.
@@ -604,9 +609,14 @@ class Artifact:
         where = self.default_root() if root is None else root
         if prune is not None:
             ops.download.check_prunable(where)
-        report = ops.download.download(
-            context, pages, where, allow_missing_references=allow_missing_references, link=link
-        )
+        how: dict[str, Any] = {"allow_missing_references": allow_missing_references, "link": link}
+        if executor is None:
+            report = ops.download.download(context, pages, where, **how)
+        else:
+            how |= {"prefix": _folder(path_prefix), "include": include, "exclude": exclude}
+            report = ops.download_elsewhere.download_elsewhere(
+                context, self._reader(), pages, where, executor, **how
+            )
         if prune is not None:
             report.removed = ops.download.prune(where, self._reader().pages(), prune)
         return report
@@ -884,8 +894,73 @@ class Artifact:
 
         Logging it records this version as an input of the run.
         """
-        draft = Artifact(self._name, self._type, self.description, self.metadata)
-        draft._draft = manifest.draft.Draft(self._reader())
+        entries = manifest.draft.Draft(self._reader())
+        return self._derived(self._name, entries, self.description, self.metadata)
+
+    def select(
+        self,
+        name: str | None = None,
+        *,
+        path_prefix: str | None = None,
+        include: Patterns = None,
+        exclude: Patterns = None,
+        sample: int | float | None = None,
+        seed: int = 0,
+    ) -> Artifact:
+        """A draft with some of the entries: `version.select("small", include="*.jpg", sample=1000)`. Copies no byte.
+
+        - `name`: of the new artifact; default this one's with `-subset`. The type is the same.
+        - `path_prefix`, `include`, `exclude`: as in `download`.
+        - `sample`: of those, so many (a whole number, exactly) or such a fraction (0.1, about a tenth). Which ones is
+          decided by a hash of `seed` and path: the same everywhere, a larger sample holds a smaller one of the same
+          seed, and of a later version mostly the same entries are chosen.
+
+        Paths, URIs, pins and content ids stay; managed files are those of the store. Logging the draft records this
+        version as an input of the run, and how it was chosen as `description`. Raises `NotFoundError` where nothing is
+        chosen, `InvalidInputError` for a sample of more than there is.
+        """
+        how: dict[str, Any] = {"path_prefix": path_prefix, "include": include, "exclude": exclude, "sample": sample}
+        chosen = names.check_name(name or f"{self._name}-subset", "artifact name")
+        pages = ops.subset.chosen(self._reader(), self._label(), seed=seed, **how)
+        draft = ops.subset.subset(pages, self._label())
+        told = ops.subset.described(**how, seed=None if sample is None else seed)
+        return self._derived(chosen, draft, f"{self._label()}: {told or 'all'}")
+
+    def split(
+        self,
+        parts: Mapping[str, float],
+        name: str | None = None,
+        *,
+        path_prefix: str | None = None,
+        include: Patterns = None,
+        exclude: Patterns = None,
+        sample: int | float | None = None,
+        seed: int = 0,
+    ) -> dict[str, Artifact]:
+        """A draft for each part, by the part's name: `version.split({"train": 0.8, "val": 0.2})["train"]`.
+
+        Every entry falls to exactly one part, by a hash of `seed` and path: the fractions, which add up to 1, are met
+        about; the same entry falls to the same part everywhere, and in every later version that is split so. The
+        drafts are named `name-part` (`name` is this artifact's by default). The other arguments are those of `select`,
+        and so is all else. Raises `NotFoundError` where a part would be empty.
+        """
+        how: dict[str, Any] = {"path_prefix": path_prefix, "include": include, "exclude": exclude, "sample": sample}
+        for part in parts:
+            names.check_name(f"{name or self._name}-{part}", "artifact name")
+        pages = ops.subset.chosen(self._reader(), self._label(), seed=seed, **how)
+        drafts = ops.subset.split(pages, self._label(), parts, seed)
+        told = ops.subset.described(**how, seed=seed, parts=dict(parts))
+        return {
+            part: self._derived(f"{name or self._name}-{part}", draft, f"{part} of {self._label()}: {told}")
+            for part, draft in drafts.items()
+        }
+
+    def _derived(
+        self, name: str, entries: Draft, description: str | None, metadata: Mapping[str, Any] | None = None
+    ) -> Artifact:
+        """A draft of these entries, of which this version is an input."""
+        draft = Artifact(name, self._type, description, metadata)
+        draft._draft = entries
         draft._context = self._logged_context()
         draft._local = draft._context.local
         draft._inputs = (self._logged().key,)

@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "presign": ("presign", "Print a URL by which anyone reads one entry for a while."),
     "diff": ("diff", "Show what changed from one version to another, to the live source, or to a folder."),
     "status": ("status", "Show what became of what a version points at."),
+    "select": ("select", "Log a part of a version: chosen, sampled or split."),
     "history": ("history", "Show what happened to a collection, newest first."),
     "lineage": ("history", "Show where a version came from and what came of it."),
     "who": ("who", "Show which versions hold an object or prefix, and who used them."),
@@ -33,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "tag": ("labels", "Give tags to a version, or take them away."),
     "rm": ("labels", "Delete a version."),
     "verify": ("verify", "Compare a downloaded folder, or what a version points at, with what was logged."),
+    "doctor": ("doctor", "Examine a place, or the workspace itself."),
     "demo": ("demo", "See the whole story on a lake of its own, in seconds."),
 }
 """Name: module of this package, and the first sentence of its help, so that `refart --help` imports none of them."""

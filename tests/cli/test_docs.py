@@ -82,6 +82,7 @@ def test_every_error_is_in_the_table_with_its_bases_and_exit_code() -> None:
     ("row", "args"),
     [
         ("put", ("put", "data")),
+        ("select", ("select", "data")),
         ("get", ("get", "data")),
         ("ls", ("ls",)),
         ("ls NAME", ("ls", "data")),
