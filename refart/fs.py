@@ -35,9 +35,9 @@ from refart.parallel import map_bounded, thread_pool
 from refart.run import Run
 from refart.workspace import Workspace
 
-BLOCK_BYTES: Final = 1 << 16
-"""What a file reads beyond what it is asked for, unless `block_size` says otherwise. What is read in order is asked
-for in growing ranges all the same."""
+BLOCK_BYTES: Final = 1 << 14  # 16 KiB: lines of text are looked for in blocks of this size
+"""What a file reads beyond what it is asked for, unless `block_size` says otherwise. Little, since what is read in
+order is asked for in growing ranges all the same (`sources.ranged`)."""
 
 _OF_FSSPEC: Final = frozenset(
     {"asynchronous", "batch_size", "listings_expiry_time", "loop", "max_paths", "use_listings_cache"}
@@ -117,11 +117,14 @@ class RefartFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
-        """A path without `refart://` and a slash at its end; a bare name is that of its latest version."""
+        """A path without `refart://` and slashes at its ends; a bare name is that of its latest version."""
         path = super()._strip_protocol(path)
-        if isinstance(path, list) or not path or ":" in path:
+        if isinstance(path, list):
             return path
-        return f"{path}:{names.LATEST}"
+        path = path.lstrip(
+            "/"
+        )  # Dask writes one before paths of any file system, and no project has an empty name
+        return f"{path}:{names.LATEST}" if path and ":" not in path else path
 
     def invalidate_cache(self, path: str | None = None) -> None:
         """Forget what aliases meant; the next look asks the catalog again."""

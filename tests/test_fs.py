@@ -210,6 +210,17 @@ def test_a_whole_object_costs_one_get_and_a_range_reads_no_more_than_it(
     assert s3_requests.operations == ["GetObject"] * 2
 
 
+def test_lines_are_read_in_growing_ranges(
+    log: Callable[..., Any], versioned_lake: Lake, s3_requests: S3Requests
+) -> None:
+    versioned_lake.put("big/lines", b"a line of text\n" * 100_000)
+    log(f"{versioned_lake.uri}/big")
+    s3_requests.clear()
+    with fsspec.open("refart://raw:v0/lines") as file:
+        assert sum(1 for _ in file) == 100_000
+    assert s3_requests.count("GetObject") <= 6
+
+
 @pytest.mark.parametrize("cache_type", ["readahead", "none", "bytes", "blockcache", "all", "background"])
 def test_the_caches_of_fsspec_are_at_hand(raw: Lake, cache_type: str) -> None:
     fs = fsspec.filesystem("refart")
