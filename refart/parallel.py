@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -93,6 +94,12 @@ def map_completed(
             future.cancel()
 
 
+def unlike_any() -> str:
+    """An argument that makes calls differ from those before: Dask gives equal calls one result, as long as it has it,
+    but what lies in a bucket changes."""
+    return uuid.uuid4().hex
+
+
 AHEAD: Final = 1024
 """Items that `map_paced` reads ahead of the calls, and results that calls make ahead of who takes them."""
 
@@ -163,6 +170,53 @@ class Pace:
         self._rate, self._rested = rate, 0
         more, fewer = min(4 * self._settled, self._most), max(self._settled // 2, self._least)
         self.width = more if (self._try_more and more > self._settled) or fewer == self._settled else fewer
+
+
+class Enough:
+    """How many calls should run at once: as few as keep this process busy, found by trying.
+
+    For calls of which each is much work for this process, and perhaps waits for others before. More threads than keep
+    it busy make it slower: they wait for each other, and all that changes hands costs time. What was found too few is
+    tried again later: servers change, and so does what else the machine does.
+    """
+
+    TRIAL_S: Final = 0.1
+    BUSY: Final = 0.6
+    """Of one processor, for all threads together."""
+    REMEMBERED: Final = 64
+    """Trials for which a number is remembered as too few."""
+
+    def __init__(
+        self,
+        first: int,
+        most: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.process_time,
+    ) -> None:
+        self.width = min(first, most)
+        """How many calls should run now."""
+        self._most, self._clock, self._cpu_clock = most, clock, cpu_clock
+        self._too_few = self._trials = 0
+        self._begin()
+
+    def ended(self) -> None:
+        """Tell that a call has ended."""
+        self._calls += 1
+        elapsed_s = self._clock() - self._since_s
+        if elapsed_s < self.TRIAL_S or self._calls < 2 * self.width:
+            return
+        self._trials += 1
+        if self._trials % self.REMEMBERED == 0:
+            self._too_few = 0
+        if self._cpu_clock() - self._since_cpu_s < self.BUSY * elapsed_s:
+            self._too_few, self.width = self.width, min(2 * self.width, self._most)
+        elif self.width // 2 > self._too_few:
+            self.width //= 2
+        self._begin()
+
+    def _begin(self) -> None:
+        self._calls, self._since_s, self._since_cpu_s = 0, self._clock(), self._cpu_clock()
 
 
 def available_cores() -> int:

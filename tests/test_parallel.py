@@ -14,6 +14,7 @@ from hypothesis import given, settings
 
 from refart import parallel
 from refart.parallel import (
+    Enough,
     Lanes,
     Pace,
     Stopped,
@@ -395,3 +396,51 @@ def test_no_more_threads_work_than_their_pace_has_them() -> None:
 
 def test_the_cores_of_this_process_are_counted() -> None:
     assert 1 <= parallel.available_cores() <= (os.cpu_count() or 1)
+
+
+class Machine:
+    """One processor, and calls of which each works for a while and waits for longer; so many at once."""
+
+    WORK_S = 0.004
+
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s, self.now_s, self.worked_s = wait_s, 0.0, 0.0
+
+    def run(self, enough: Enough, calls: int) -> set[int]:
+        """The widths that were tried."""
+        widths = set()
+        for _ in range(calls):
+            widths.add(enough.width)
+            self.worked_s += self.WORK_S
+            self.now_s += max(self.WORK_S, (self.WORK_S + self.wait_s) / enough.width)
+            enough.ended()
+        return widths
+
+    def enough(self) -> Enough:
+        return Enough(8, 16, clock=lambda: self.now_s, cpu_clock=lambda: self.worked_s)
+
+
+class TestEnough:
+    @pytest.mark.parametrize(("wait_s", "width"), [(0.0, 1), (0.004, 2), (0.01, 4), (0.05, 16), (10, 16)])
+    def test_as_few_as_keep_the_process_busy(self, wait_s: float, width: int) -> None:
+        machine = Machine(wait_s)
+        enough = machine.enough()
+        machine.run(enough, 300)
+        assert enough.width == width
+
+    def test_too_few_are_not_tried_all_the_time(self) -> None:
+        machine = Machine(0.01)
+        enough = machine.enough()
+        machine.run(enough, 300)
+        assert machine.run(enough, 1_000) == {4}
+
+    def test_a_server_that_becomes_slow_or_fast_is_noticed(self) -> None:
+        machine = Machine(0.0)
+        enough = machine.enough()
+        machine.run(enough, 300)
+        machine.wait_s = 0.05
+        machine.run(enough, 300)
+        assert enough.width == 16
+        machine.wait_s = 0.0
+        machine.run(enough, 5_000)
+        assert enough.width == 1

@@ -27,15 +27,14 @@ from typing import Any, Final, Protocol, TypeAlias
 import pyarrow as pa
 
 from refart.errors import SourceError
-from refart.parallel import Pace, thread_pool
+from refart.parallel import Enough, thread_pool
 from refart.sources.listed import Circles, Listed
 
 AT_ONCE: Final = 16
 """Requests at once, at most: at 50 ms each they bring more than one core parses, and more would need more memory."""
 
 FIRST_AT_ONCE: Final = 8
-"""Requests at once in the beginning. At 50 ms a request one core parses no more; where that is slower, more are tried
-(`parallel.Pace`)."""
+"""Requests at once in the beginning; then as few as keep this process busy (`parallel.Enough`)."""
 
 SKIPS: Final = 10
 """Cuts made at once where nobody knows at what depth keys branch."""
@@ -212,9 +211,10 @@ class _Listing:
         self._answers: SimpleQueue[tuple[_Range, str, Future[Listed]]] = SimpleQueue()
         self._in_flight = self._responses = self._misses = 0
         self._ranges: list[_Range] = []  # by `lo`; each begins where the one before it ends
+        self._ready: list[_Range] = []  # those whose next request is to be made
         self._is_cutting = True
         self._alphabets = _Alphabets()
-        self._pace = Pace(FIRST_AT_ONCE, ranged.at_once)
+        self._enough = Enough(FIRST_AT_ONCE, ranged.at_once)
 
     def run(self, last: Listed, responses: int) -> Iterator[pa.RecordBatch]:
         resume_key = last.resume_key or ""
@@ -226,30 +226,47 @@ class _Listing:
         self._ranges = [first]
         self._alphabets.learn(last)
         self._ask(first, last.last_key, last.following)
-        self._cut_where_worth()
+        self._go_on()
         while self._in_flight:
             if self._answers.empty():
                 self._requests.flush()
             span, floor, answer = self._answers.get()
             self._in_flight -= 1
             yield from self._take(span, floor, answer.result())
-            self._cut_where_worth()
+            self._go_on()
 
     # --- responses
 
     def _ask(self, span: _Range, floor: str, following: Any) -> None:
-        """Ask for what continues a range; no key of it may be less than `floor`."""
+        """Ask for what continues a range, when it is its turn; no key of it may be less than `floor`."""
         span.asked = floor, following
+        if self._in_flight < self._enough.width:
+            self._submit(span)
+        else:
+            self._ready.append(span)
+
+    def _go_on(self) -> None:
+        """Make as many requests as there should be at once."""
+        while self._ready and self._in_flight < self._enough.width:
+            self._submit(self._ready.pop())  # the last one: what comes in order is not sorted
+        while not self._ready and self._cut_where_worth():
+            pass
+
+    def _submit(self, span: _Range) -> None:
+        floor, following = span.asked
         answer = self._requests.submit(floor if following is None else "", following)
-        answer.add_done_callback(lambda answer: self._answers.put((span, floor, answer)))
+        answer.add_done_callback(partial(self._answered, span, floor))
         self._in_flight += 1
+
+    def _answered(self, span: _Range, floor: str, answer: Future[Listed]) -> None:
+        self._answers.put((span, floor, answer))
 
     def _take(self, span: _Range, floor: str, listed: Listed) -> Iterator[pa.RecordBatch]:
         if not listed.in_order or (listed.keys and listed.first_key < floor):
             self._join(span)
             return
         self._responses += 1
-        self._pace.ended(1)
+        self._enough.ended()
         self._alphabets.learn(listed)
         objects = _after(listed.objects, span.told_to)
         if span.first is None:
@@ -358,33 +375,38 @@ class _Listing:
 
     # --- cuts
 
-    def _cut_where_worth(self) -> None:
-        while self._is_cutting:
-            free = self._pace.width - self._in_flight
-            if free <= 0 or self._misses >= FREE_MISSES + self._responses / RESPONSES_A_MISS:
-                return
-            followed = zip(self._ranges, [*self._ranges[1:], None], strict=True)
-            candidates = [
-                (self._left(span) if span.left is None else span.left, span)
-                for span, right in followed
-                if not span.is_done and span.responses and (right is None or right.responses)
-            ]
-            left, span = max(candidates, key=lambda candidate: candidate[0], default=(0.0, None))
-            if span is None or left < WORTH_A_CUT:
-                return
-            if span.is_explored and span.hi is not None:
-                cuts = self._alphabets.between(
-                    span.listed_to,
-                    span.hi,
-                    int(min(free, max(1, free / len(candidates)), left / WORTH_A_CUT)),
-                )
-            else:
-                span.is_explored = True
-                cuts = self._skips(span, min(free, SKIPS))
-            if not cuts:
-                span.left = 0
-            for cut in reversed(cuts):
-                self._cut(span, cut)
+    def _cut_where_worth(self) -> bool:
+        """Cut the range of which most seems to be left; whether there was one."""
+        free = self._enough.width - self._in_flight
+        if (
+            not self._is_cutting
+            or free <= 0
+            or self._misses >= FREE_MISSES + self._responses / RESPONSES_A_MISS
+        ):
+            return False
+        followed = zip(self._ranges, [*self._ranges[1:], None], strict=True)
+        candidates = [
+            (self._left(span) if span.left is None else span.left, span)
+            for span, right in followed
+            if not span.is_done and span.responses and (right is None or right.responses)
+        ]
+        left, span = max(candidates, key=lambda candidate: candidate[0], default=(0.0, None))
+        if span is None or left < WORTH_A_CUT:
+            return False
+        if span.is_explored and span.hi is not None:
+            cuts = self._alphabets.between(
+                span.listed_to,
+                span.hi,
+                int(min(free, max(1, free / len(candidates)), left / WORTH_A_CUT)),
+            )
+        else:
+            span.is_explored = True
+            cuts = self._skips(span, min(free, SKIPS))
+        if not cuts:
+            span.left = 0
+        for cut in reversed(cuts):
+            self._cut(span, cut)
+        return True
 
     def _cut(self, span: _Range, at: str) -> None:
         new = _Range(at, span.hi, at, at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from bisect import bisect_left, bisect_right
 from collections import deque
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refart.errors import SourceError
+from refart.parallel import Enough
 from refart.sources import splitting
 from refart.sources.listed import Listed, Row, batch_of, listed
 from refart.sources.splitting import Elsewhere, Ranged, rest
@@ -155,6 +157,7 @@ def test_any_layout_is_spread_over_all_requests(
 ) -> None:
     """300 responses, of which 32 come at once: 10 rounds are the least, 300 the most. No layout is known before."""
     monkeypatch.setattr(splitting, "FIRST_AT_ONCE", 32)
+    monkeypatch.setattr(Enough, "TRIAL_S", math.inf)  # so many all the time
     server = Server([BELOW + key for key in layout(30_000)], page=100)
     first, rounds = server.ask("", None), Rounds(server)
     listing = splitting._Listing(server.ranged(32), BELOW, rounds)
