@@ -18,7 +18,9 @@ from refart.progress import Reporter
 from refart.run import Run, new_draft
 
 if TYPE_CHECKING:
+    from refart.ops.interchange import ExportReport, ImportReport
     from refart.ops.who import WhoReport
+    from refart.sources.findings import Finding
 
 
 class Workspace:
@@ -164,6 +166,40 @@ class Workspace:
         logged are added to it first. Nothing is asked of the source. `examples`: so many entries of each version.
         """
         return ops.who.who(self._context, os.fspath(uri), examples=examples)
+
+    def doctor(self, uri: str | os.PathLike[str] | None = None) -> list[Finding]:
+        """What works at a place and what does not, or (without `uri`) of the workspace itself: plain sentences.
+
+        Of a place: rights to list and read, also by version; whether old versions are kept, and which lifecycle rules
+        remove them, with the versions here that point there and the day from which they may lose bytes; archived
+        objects; region and clock; what identifies bytes. At most ten requests, whatever lies there. What is refused is
+        a finding, no error.
+
+        Each finding has a `level` (`ok`, `warn`, `fail`), `about`, `what`, `why` it matters and `advice`. Raises
+        `InvalidInputError` for a URI that nothing here reads.
+        """
+        if uri is None:
+            return list(ops.doctor.examine_workspace(self._context))
+        return list(ops.doctor.examine(self._context.local, os.fspath(uri), self._context))
+
+    def export_tar(self, what: str, file: str | os.PathLike[str], *, blobs: bool = True) -> ExportReport:
+        """Write versions into one tar file, with their labels, manifests, managed bytes, runs and lineage.
+
+        `what` is a `PROJECT`, all versions of a `PROJECT/NAME`, or one version (`NAME:VERSION`). `blobs=False` leaves
+        out the bytes of managed files; references carry none. Equal versions make equal files. The file appears when it
+        is whole, in place of one that was there. Raises `NotFoundError`, `InvalidInputError` where the file cannot be
+        written, `FormatError` and `StoreError` for what cannot be read.
+        """
+        return ops.interchange.export_tar(self._context, what, file, blobs=blobs)
+
+    def import_tar(self, file: str | os.PathLike[str], *, as_project: str | None = None) -> ImportReport:
+        """Take over the versions of a file that `export_tar` wrote, under their numbers, with runs and lineage.
+
+        Every object is checked against the digest that names it. The same file again changes nothing; versions that are
+        here stay as they are. All or nothing: `ConflictError` where a number is taken by another version (`as_project`
+        imports the file's project under another name), `FormatError` where the file is damaged or holds anything else.
+        """
+        return ops.interchange.import_tar(self._context, file, as_project=as_project)
 
     def audit(
         self, project: str | None = None, subject: str | None = None, *, limit: int = 100

@@ -200,6 +200,31 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A part of another catalog, to be taken over as it is."""
+
+    versions: Sequence[VersionRow]
+    """Deleted ones are among them: they keep numbers and lineage whole."""
+    runs: Sequence[RunRow]
+    """All that versions were created by and edges name."""
+    edges: Sequence[EdgeRow]
+    elsewhere: Mapping[VersionKey, str]
+    """Manifest digests of the versions that edges and sources name, and that are not among `versions`."""
+    uris: Mapping[str, Sequence[ShardUris]]
+    """Address of a manifest → the URIs of its shards."""
+
+
+class Taken(NamedTuple):
+    """What came of a snapshot."""
+
+    created: tuple[VersionKey, ...]
+    present: tuple[VersionKey, ...]
+    """Versions that were here already, the same."""
+    dropped_edges: int
+    """Edges to versions that are neither in the snapshot nor here."""
+
+
+@dataclass(frozen=True, slots=True)
 class Patch:
     """Changes of one version's editable fields; a field left at its default is not touched."""
 
@@ -253,6 +278,16 @@ class Catalog(Protocol):
         In both cases `latest` and the aliases move, the output edge (and `inputs`) of the run are recorded,
         parts of `distributed_id` are removed, and one audit row is written. `NotFoundError` for a run, an
         input or a source that the catalog does not know.
+        """
+
+    def take(self, snapshot: Snapshot, *, actor: str, at: datetime) -> Taken:
+        """Take over versions under their numbers, with runs and edges; a second time changes nothing.
+
+        What is here stays as it is: a version of the same number and manifest digest, a run of the same id, name and
+        time. Aliases of a new version move to it, `latest` only where it names an older one. Edges and sources are
+        kept where the version they name is in the snapshot, or here with the same manifest digest. One audit row for
+        each new version. `ConflictError`, and nothing is taken, for a number that another version has, a manifest that
+        another live version of the collection has, another type, or another run of the same id.
         """
 
     def update(self, key: VersionKey, patch: Patch) -> VersionRow:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from refart.catalog import database, migrations, sql_lineage, sql_read, sql_uris, sql_write
+from refart.catalog import database, migrations, sql_lineage, sql_read, sql_take, sql_uris, sql_write
 from refart.catalog.base import (
     AuditRow,
     CollectionRow,
@@ -22,6 +22,8 @@ from refart.catalog.base import (
     Patch,
     RunRow,
     ShardUris,
+    Snapshot,
+    Taken,
     VersionFilter,
     VersionKey,
     VersionRow,
@@ -69,6 +71,12 @@ class SqlCatalog:
     def commit(self, commit: Commit) -> Committed:
         request_id = _request_id()
         return self._database.write(lambda connection: sql_write.commit(connection, commit, request_id))
+
+    def take(self, snapshot: Snapshot, *, actor: str, at: datetime) -> Taken:
+        request_id = _request_id()
+        return self._database.write(
+            lambda connection: sql_take.take(connection, snapshot, actor, at, request_id)
+        )
 
     def update(self, key: VersionKey, patch: Patch) -> VersionRow:
         request_id = _request_id()

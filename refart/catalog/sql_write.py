@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -38,8 +39,9 @@ _SAME_MANIFEST: Final = select(t.versions.c.id).where(
 
 def commit(connection: Connection, request: Commit, request_id: str) -> Committed:
     """Log a manifest; see `Catalog.commit`."""
-    project_id = _project_id(connection, request.project)
-    collection = _lock_or_create_collection(connection, project_id, request)
+    collection = lock_or_create_collection(
+        connection, request.project, request.name, request.type, request.at
+    )
     landed = _landed(connection, request_id)
     if landed is not None:
         action, number = landed
@@ -65,22 +67,22 @@ def commit(connection: Connection, request: Commit, request_id: str) -> Committe
         )
     if request.uris is not None:
         sql_uris.add(connection, request.manifest.address, request.uris)
-    changes |= _add_tags(connection, version_id, request.tags)
-    changes |= _move_aliases(connection, collection.id, version_id, (names.LATEST, *request.aliases))
+    changes |= add_tags(connection, version_id, request.tags)
+    changes |= move_aliases(connection, collection.id, version_id, (names.LATEST, *request.aliases))
     if request.run_id is not None:
-        _add_edges(connection, request.run_id, [version_id], "output", request.at)
-        _add_edges(connection, request.run_id, _existing_ids(connection, request.inputs), "input", request.at)
+        add_edges(connection, request.run_id, [version_id], "output", request.at)
+        add_edges(connection, request.run_id, _existing_ids(connection, request.inputs), "input", request.at)
     if request.distributed_id is not None:
         connection.execute(
             delete(t.parts).where(
-                t.parts.c.project_id == project_id,
+                t.parts.c.project_id == project_id_of(connection, request.project),
                 t.parts.c.name == request.name,
                 t.parts.c.distributed_id == request.distributed_id,
             )
         )
     row = sql_read.version_rows_by_id(connection, [version_id])[version_id]
     action = "version.create" if created else "version.log_again"
-    _audit(connection, request_id, request.at, request.actor, action, row.key, changes)
+    write_audit(connection, request_id, request.at, request.actor, action, row.key, changes)
     return Committed(row, created)
 
 
@@ -101,10 +103,10 @@ def update_version(connection: Connection, key: VersionKey, patch: Patch, reques
     changes = _set_fields(connection, version_id, fields)
     changes |= _remove_tags(connection, version_id, row, patch.remove_tags)
     changes |= _remove_aliases(connection, collection_id, row, patch.remove_aliases)
-    changes |= _add_tags(connection, version_id, patch.add_tags)
-    changes |= _move_aliases(connection, collection_id, version_id, patch.add_aliases)
+    changes |= add_tags(connection, version_id, patch.add_tags)
+    changes |= move_aliases(connection, collection_id, version_id, patch.add_aliases)
     if changes:
-        _audit(connection, request_id, patch.at, patch.actor, "version.update", key, changes)
+        write_audit(connection, request_id, patch.at, patch.actor, "version.update", key, changes)
     return sql_read.version_rows_by_id(connection, [version_id])[version_id]
 
 
@@ -139,9 +141,9 @@ def delete_version(
             .limit(1)
         ).scalar_one_or_none()
         if newest is not None:
-            moved = _move_aliases(connection, collection_id, newest, (names.LATEST,))
+            moved = move_aliases(connection, collection_id, newest, (names.LATEST,))
             changes[f"alias {names.LATEST}"]["new"] = moved[f"alias {names.LATEST}"]["new"]
-    _audit(connection, request_id, at, actor, "version.delete", key, changes)
+    write_audit(connection, request_id, at, actor, "version.delete", key, changes)
     return sql_read.version_rows_by_id(connection, [version_id])[version_id]
 
 
@@ -166,17 +168,10 @@ def _insert_version(connection: Connection, collection: Row[Any], request: Commi
         )
     sources = _existing_ids(connection, [request.source] if request.source is not None else [])
     metadata = {} if request.metadata is None else request.metadata
-    manifest = request.manifest
     values = {
         "collection_id": collection.id,
         "number": number,
-        "address": manifest.address,
-        "content_digest": manifest.content_digest,
-        "manifest_digest": manifest.manifest_digest,
-        "entry_count": manifest.entry_count,
-        "size_bytes": manifest.size_bytes,
-        "referenced_bytes": manifest.referenced_bytes,
-        "managed_bytes": manifest.managed_bytes,
+        **asdict(request.manifest),
         "description": request.description,
         "metadata": metadata,
         "ttl_s": request.ttl_s,
@@ -186,7 +181,7 @@ def _insert_version(connection: Connection, collection: Row[Any], request: Commi
     }
     inserted = connection.execute(_INSERT_VERSION, values)
     version_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]  # None only for many rows
-    _insert_terms(connection, version_id, metadata)
+    insert_terms(connection, version_id, metadata)
     return version_id
 
 
@@ -201,11 +196,11 @@ def _set_fields(connection: Connection, version_id: int, fields: Mapping[str, An
         connection.execute(update(t.versions).where(t.versions.c.id == version_id).values(changed))
     if "metadata" in changed:
         connection.execute(delete(t.metadata_terms).where(t.metadata_terms.c.version_id == version_id))
-        _insert_terms(connection, version_id, changed["metadata"])
+        insert_terms(connection, version_id, changed["metadata"])
     return {field: {"old": old[field], "new": value} for field, value in changed.items()}
 
 
-def _insert_terms(connection: Connection, version_id: int, metadata: Mapping[str, Any]) -> None:
+def insert_terms(connection: Connection, version_id: int, metadata: Mapping[str, Any]) -> None:
     insert_missing(
         connection,
         t.metadata_terms,
@@ -213,7 +208,7 @@ def _insert_terms(connection: Connection, version_id: int, metadata: Mapping[str
     )
 
 
-def _add_tags(connection: Connection, version_id: int, tags: Sequence[str]) -> Changes:
+def add_tags(connection: Connection, version_id: int, tags: Sequence[str]) -> Changes:
     if not tags:
         return {}
     present = (
@@ -244,7 +239,7 @@ _MOVE_ALIAS: Final = update(t.aliases).where(
 )
 
 
-def _move_aliases(
+def move_aliases(
     connection: Connection, collection_id: int, version_id: int, aliases: Sequence[str]
 ) -> Changes:
     """Make each alias name this version, wherever it was before."""
@@ -287,7 +282,7 @@ def save_run(connection: Connection, run: RunRow) -> None:
     """Create the run, or replace the row of the same id."""
     values = {
         "id": run.id,
-        "project_id": _project_id(connection, run.project),
+        "project_id": project_id_of(connection, run.project),
         "name": run.name,
         "job_type": run.job_type,
         "run_group": run.group,
@@ -313,12 +308,12 @@ def _save_run(dialect: str) -> Any:
 def record_use(connection: Connection, run_id: str, key: VersionKey, at: datetime) -> None:
     """Record an input edge; a second time changes nothing."""
     _check_run(connection, run_id)
-    _add_edges(connection, run_id, _existing_ids(connection, [key]), "input", at)
+    add_edges(connection, run_id, _existing_ids(connection, [key]), "input", at)
 
 
 def add_part(connection: Connection, part: PartRow) -> None:
     """Record a part; see `Catalog.add_part`."""
-    project_id = _project_id(connection, part.project)
+    project_id = project_id_of(connection, part.project)
     # Parts of one version may come before there is a collection to lock.
     connection.execute(_locking(select(t.projects.c.id).where(t.projects.c.id == project_id)))
     if part.run_id is not None:
@@ -353,7 +348,7 @@ def put_setting(connection: Connection, key: str, value: str) -> str:
 _PROJECT_ID: Final = select(t.projects.c.id).where(t.projects.c.name == bindparam("project"))
 
 
-def _project_id(connection: Connection, project: str) -> int:
+def project_id_of(connection: Connection, project: str) -> int:
     """The id of a project, which is created where it is missing."""
     found = connection.execute(_PROJECT_ID, {"project": project}).scalar_one_or_none()
     if found is None:
@@ -375,22 +370,25 @@ _LOCK_COLLECTION: Final = _locking(
 )
 
 
-def _lock_or_create_collection(connection: Connection, project_id: int, request: Commit) -> Row[Any]:
+def lock_or_create_collection(
+    connection: Connection, project: str, name: str, type: str, at: datetime
+) -> Row[Any]:
     """`id`, `type` and `next_number` of the collection."""
-    mine = {"project_id": project_id, "name": request.name}
+    project_id = project_id_of(connection, project)
+    mine = {"project_id": project_id, "name": name}
     row = connection.execute(_LOCK_COLLECTION, mine).one_or_none()
     if row is None:
         values = {
             "project_id": project_id,
-            "name": request.name,
-            "type": request.type,
+            "name": name,
+            "type": type,
             "next_number": 0,
-            "created_at": request.at,
+            "created_at": at,
         }
         insert_missing(connection, t.collections, [values])
         row = connection.execute(_LOCK_COLLECTION, mine).one()
-    if row.type != request.type:
-        raise _other_type(request.project, request.name, row.type, request.type)
+    if row.type != type:
+        raise _other_type(project, name, row.type, type)
     return row
 
 
@@ -422,7 +420,7 @@ def _landed(connection: Connection, request_id: str) -> tuple[str, int] | None:
 _INSERT_AUDIT: Final = insert(t.audit)
 
 
-def _audit(
+def write_audit(
     connection: Connection,
     request_id: str,
     at: datetime,
@@ -460,7 +458,7 @@ def _existing_ids(connection: Connection, keys: Sequence[VersionKey]) -> list[in
     return list(found.values())
 
 
-def _add_edges(
+def add_edges(
     connection: Connection, run_id: str, version_ids: Sequence[int], kind: EdgeKind, at: datetime
 ) -> None:
     insert_missing(

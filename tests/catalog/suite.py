@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,12 +12,15 @@ from refart.catalog.base import (
     Catalog,
     Commit,
     Direction,
+    EdgeRow,
     Holder,
     ManifestInfo,
     PartRow,
     Patch,
     RunRow,
     ShardUris,
+    Snapshot,
+    Taken,
     VersionFilter,
     VersionKey,
     VersionRow,
@@ -699,3 +703,58 @@ class CatalogSuite:
             catalog.add_uris("address-b", [ShardUris("k1", []), ShardUris("k2", None)])
         assert catalog.without_uris() == ["address-a"]
         assert catalog.holders("x://y", "x://z") == [Holder("address-b", ("k2",), (key(1),))]
+
+    # -- taking over from another catalog ----------------------------------------------------------
+
+    def test_a_snapshot_is_taken_over_once_under_its_numbers(self, catalog: Catalog) -> None:
+        rows = [
+            VersionRow(
+                key(number),
+                "dataset",
+                manifest(str(number)),
+                aliases=("best", "latest") if number == 4 else (),
+                tags=("t",),
+                description=None,
+                metadata={"n": number},
+                ttl_s=None,
+                created_at=NOW,
+                created_by="r1",
+                source=key(0, "base") if number == 5 else None,
+                deleted_at=NOW if number == 3 else None,
+            )
+            for number in (3, 4, 5)
+        ]
+        catalog.commit(request("base", name="base"))
+        snapshot = Snapshot(
+            rows,
+            [run_row("r1")],
+            [
+                EdgeRow("r1", key(4), "output", NOW),
+                EdgeRow("r1", key(0, "base"), "input", NOW),
+                EdgeRow("r1", key(9, "base"), "input", NOW),
+            ],
+            {key(0, "base"): "sha256:base", key(9, "base"): "sha256:x"},
+            {"address-4": [ShardUris("k", [("s3://b/a", "s3://b/c")])]},
+        )
+        taken = catalog.take(snapshot, actor="ada", at=NOW)
+        assert taken == Taken((key(3), key(4), key(5)), (), 1)
+        assert catalog.take(snapshot, actor="ada", at=NOW) == Taken((), taken.created, 1)
+        assert catalog.version_rows([key(3), key(4), key(5)]) == rows
+        assert len(catalog.audit("vision", "vision/cats")) == 3
+        assert [edge.version for edge in catalog.edges(run_ids=["r1"])] == [key(4), key(0, "base")]
+        assert [each.versions for each in catalog.holders("s3://b/b", "s3://b/c")] == [(key(4),)]
+        assert catalog.versions(VersionFilter(metadata={"n": 4}))[0].key == key(4)
+        assert catalog.commit(request("new")).version.key == key(6)
+
+    def test_a_snapshot_that_contradicts_what_is_here_is_not_taken_at_all(self, catalog: Catalog) -> None:
+        mine = catalog.commit(request("a")).version
+        theirs = replace(mine, manifest=manifest("b"))
+        other = replace(mine, key=key(0, "other"))
+        for rows, said in (
+            ([other, theirs], "vision/cats:v0 is another version here"),
+            ([other, replace(mine, key=key(1))], "vision/cats:v1 holds what v0 holds here"),
+            ([other, replace(theirs, type="model")], "has type 'dataset', not 'model'"),
+        ):
+            with pytest.raises(ConflictError, match=said):
+                catalog.take(Snapshot(rows, [], [], {}, {}), actor="ada", at=NOW)
+            assert [row.key for row in catalog.versions(VersionFilter(include_deleted=True))] == [key(0)]
