@@ -92,6 +92,9 @@ def test_every_error_is_in_the_table_with_its_bases_and_exit_code() -> None:
         ("diff --stat", ("diff", "data:v0", "data:v1", "--stat")),
         ("status", ("status", "links")),
         ("status --stat", ("status", "links", "--stat")),
+        ("restore", ("restore", "links:v0", "--yes")),
+        ("restore --dry-run", ("restore", "links:v0", "--dry-run")),
+        ("materialize", ("materialize", "links")),
         ("history", ("history", "data")),
         ("lineage", ("lineage", "data")),
         ("alias`, `tag", ("alias", "data", "best")),
@@ -111,7 +114,7 @@ def test_the_documented_keys_are_the_ones_printed(
     cli("put", "data")
     cli("get", "data")
     told = cli(*args, "--json", code=EXIT_DIFFERS if args[0] == "status" else 0)
-    is_listing = row.startswith("ls") or row in ("diff", "status", "history")
+    is_listing = row.startswith("ls") or row in ("diff", "status", "restore --dry-run", "history")
     printed = told.documents[0] if is_listing else told.document
     (cell,) = table(text, "## JSON")[row]
     documented = set(re.findall(r"`(\w+)`", re.sub(r"; .*|\(`.*?\)", "", cell)))

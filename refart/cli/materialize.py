@@ -1,0 +1,48 @@
+"""`refart materialize`: references as managed files of a new version."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from refart.cli.common import Command, Settings
+from refart.cli.shapes import version_record
+
+
+@click.command(cls=Command)
+@click.argument("name", metavar="NAME[:VERSION]")
+@click.option("--path", metavar="PREFIX", help="Only this entry, or what lies below this folder.")
+@click.option("--at-risk", is_flag=True, help="Only what an overwrite or a lifecycle rule may lose.")
+@click.option("--allow-missing", is_flag=True, help="Leave what is lost already as it is.")
+@click.pass_obj
+def materialize(settings: Settings, name: str, path: str | None, at_risk: bool, allow_missing: bool) -> None:
+    """Store the bytes of references, as a new version.
+
+    The pinned bytes are read, verified and stored by their SHA-256; paths stay as they are. What the store has already
+    is not read again. At risk is what has no pinned version, or a weak identity, or was overwritten or deleted since.
+
+    \b
+    Examples:
+      refart materialize images:golden
+      refart materialize images --at-risk
+    """
+    with settings.open() as workspace:
+        artifact = settings.version(workspace, name)
+        draft = artifact.new_draft()
+        report = draft.materialize(path, at_risk=at_risk, allow_missing_references=allow_missing)
+        with workspace.init(artifact.project, job_type="materialize") as run:
+            logged = run.log_artifact(draft)
+        record = version_record(logged)
+    if report.lost:
+        settings.output.note(f"the bytes of {len(report.lost):,} references are lost; they were left out")
+    if report.unverified:
+        settings.output.note(
+            f"nothing confirms the bytes of {len(report.unverified):,} files: no hash, pin or ETag"
+        )
+    state = "created" if logged.created else "is there already"
+    settings.output.record(
+        {"created": logged.created, "run": run.id, **asdict(report), **record},
+        headline=f"{logged.qualified_name} {state}",
+        hide=("created", "name", "version", "created_at"),
+    )

@@ -1,0 +1,26 @@
+"""`refart materialize`"""
+
+from __future__ import annotations
+
+from refart.testing import Lake
+from tests.cli.calls import Calls
+
+
+def test_a_new_version_has_the_bytes_in_the_store(cli: Calls, versioned_lake: Lake) -> None:
+    cli("put", f"{versioned_lake.uri}/raw", "-n", "raw")
+    versioned_lake.put("raw/labels.json", b"[]")
+    risky = cli("materialize", "raw", "--at-risk", "--json").document
+    assert (risky["version"], risky["stored_files"], risky["managed_bytes"]) == ("v1", 1, 15)
+    told = cli("materialize", "raw:v0").stdout
+    assert told.startswith("default/raw:v2 created\n")
+    assert cli("show", "raw:v2", "--json").document["referenced_bytes"] == 0
+    again = cli("materialize", "raw:v2", "--json").document
+    assert (again["created"], again["version"], again["stored_files"]) == (False, "v2", 0)
+
+
+def test_what_is_lost_can_be_left_out(cli: Calls, unversioned_lake: Lake) -> None:
+    cli("put", f"{unversioned_lake.uri}/raw", "-n", "raw")
+    unversioned_lake.put("raw/labels.json", b"[]")
+    assert "labels.json" in cli("materialize", "raw", code=5).stderr
+    told = cli("materialize", "raw", "--allow-missing", "--json")
+    assert told.document["lost"] == ["labels.json"]

@@ -1,0 +1,50 @@
+"""`refart restore`"""
+
+from __future__ import annotations
+
+import pytest
+
+from refart.cli import common
+from refart.testing import Lake, S3Requests
+from tests.cli.calls import Calls
+
+
+@pytest.fixture
+def lake(cli: Calls, versioned_lake: Lake) -> Lake:
+    """A bucket of which `raw` was logged as `raw:v0`, and that moved on since."""
+    cli("put", f"{versioned_lake.uri}/raw", "-n", "raw")
+    versioned_lake.put("raw/labels.json", b"[]")
+    versioned_lake.put("raw/new", b"new")
+    return versioned_lake
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(cli: Calls, lake: Lake, s3_requests: S3Requests) -> None:
+    told = cli("restore", "raw:v0", "--dry-run", "--delete")
+    assert told.stdout.splitlines() == [
+        f"copy    15 B  {lake.uri}/raw/labels.json",
+        f"delete  3 B   {lake.uri}/raw/new",
+    ]
+    assert told.stderr.endswith("default/raw:v0: 1 to copy (15 B), 1 to delete (3 B)\n")
+    assert s3_requests.count("CopyObject", "DeleteObject") == 0
+    actions = [row["action"] for row in cli("restore", "raw:v0", "--dry-run", "--json").documents]
+    assert actions == ["copy", "new"]
+
+
+def test_it_asks_and_then_says_what_it_did(cli: Calls, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--yes" in cli("restore", "raw:v0", code=2).stderr
+    monkeypatch.setattr(common, "is_interactive", lambda: True)
+    declined = cli("restore", "raw:v0", typed="n\n", code=130)
+    assert "1 to copy (15 B), 1 not recorded, which stay (3 B)" in declined.stderr
+    assert cli("restore", "raw:v0", typed="y\n").stdout.startswith("default/raw:v0 is restored\n")
+    done = cli("restore", "raw:v0", "--yes", "--json").document
+    assert (done["restored_files"], done["unchanged_files"], done["new_files"]) == (0, 3, 1)
+    cli("restore", "raw:v0", "--delete", "--yes")
+    cli("status", "raw:v0")
+
+
+def test_what_is_lost_ends_with_a_code_of_its_own(cli: Calls, unversioned_lake: Lake) -> None:
+    cli("put", f"{unversioned_lake.uri}/raw", "-n", "raw")
+    unversioned_lake.put("raw/labels.json", b"[]")
+    assert "labels.json" in cli("restore", "raw:v0", "--yes", code=5).stderr
+    done = cli("restore", "raw:v0", "--yes", "--allow-missing", "--json").document
+    assert done["impossible"] == ["labels.json"]
