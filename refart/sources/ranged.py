@@ -56,8 +56,9 @@ class _Ranges(io.RawIOBase):
         if not self._block_start <= start < block_stop:
             sequential = start == block_stop
             self._ahead = min(self._ahead * 2, MOST_BYTES) if sequential else FIRST_BYTES
-            self._block = self._read_range(start, min(max(stop, start + self._ahead), self._size))
-            self._block_start = start
+            kept = self._block[-FIRST_BYTES:] if sequential else b""  # readers of lines go back a little
+            self._block = kept + self._read_range(start, min(max(stop, start + self._ahead), self._size))
+            self._block_start = start - len(kept)
         offset = start - self._block_start
         chunk = self._block[offset : offset + len(buffer)]
         buffer[: len(chunk)] = chunk

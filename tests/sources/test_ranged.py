@@ -57,6 +57,23 @@ def test_sequential_reads_ask_for_more_and_more() -> None:
     assert asked[7:] == [MOST_BYTES] * 3
 
 
+def test_a_range_is_asked_for_once_and_may_be_read_again_from_a_little_before_its_end() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def read_range(start: int, stop: int) -> bytes:
+        asked.append((start, stop))
+        return bytes(stop - start)
+
+    with open_ranges("x", 1 << 30, bytes(FIRST_BYTES), read_range) as stream:
+        stream.seek(1_000_001)
+        assert len(stream.read(777_777)) == 777_777  # no multiple of anything
+        assert asked == [(1_000_001, 1_777_778)]
+        stream.read(1)
+        stream.seek(-1000, io.SEEK_CUR)
+        stream.read(1000)
+    assert len(asked) == 2
+
+
 def test_a_jump_asks_for_little() -> None:
     asked: list[int] = []
 
