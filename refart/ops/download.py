@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from itertools import chain, islice
-from typing import Final, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self, get_args
 
 from refart import checksums, files
 from refart.checksums import StreamHasher
@@ -27,6 +27,9 @@ from refart.ops import seen, targets
 from refart.ops.stream import COMPARED, Checked, Rung, stream
 from refart.parallel import Pace, map_paced, thread_pool
 from refart.receipts import Receipt, Receipts
+
+if TYPE_CHECKING:
+    from refart.ops.shards import Worker
 
 Link = Literal["auto", "reflink", "hardlink", "copy"]
 LINKS: tuple[Link, ...] = ("auto", "reflink", "hardlink", "copy")
@@ -76,7 +79,7 @@ class DownloadReport:
 
 
 def download(
-    context: Context,
+    context: Context | Worker,
     pages: Callable[[], Iterable[Page]],
     root: str | os.PathLike[str],
     *,
@@ -88,8 +91,7 @@ def download(
     `pages` is called again for each pass: that every path can be a file under `root` is checked before anything is
     written. See `Artifact.download` for the rules and errors.
     """
-    if link not in LINKS:
-        raise InvalidInputError(f"link must be one of {', '.join(LINKS)}, not {link!r}")
+    check_link(link)
     folder = targets.open_root(root, create=False)
     count = targets.check_paths(pages, folder)
     folder.make()
@@ -126,6 +128,12 @@ def download(
     report.unverified.sort()
     report.checked_by = {rung: n for rung in get_args(Rung) if (n := report.checked_by.get(rung))}
     return report
+
+
+def check_link(link: str) -> None:
+    """Raises `InvalidInputError` for what is none of `LINKS`."""
+    if link not in LINKS:
+        raise InvalidInputError(f"link must be one of {', '.join(LINKS)}, not {link!r}")
 
 
 def _batches(pages: Iterable[Page]) -> Iterator[list[Entry]]:
@@ -204,7 +212,9 @@ def _count(report: DownloadReport, outcome: _Outcome) -> None:
 class _Fetcher:
     """Places entries one by one, from any number of threads."""
 
-    def __init__(self, context: Context, root: targets.Root, link: Link, allow_missing: bool) -> None:
+    def __init__(
+        self, context: Context | Worker, root: targets.Root, link: Link, allow_missing: bool
+    ) -> None:
         self._context, self._root, self._link, self._allow_missing = context, root, link, allow_missing
         self._cache, self._receipts = context.local.cache, context.local.receipts
 
@@ -276,9 +286,10 @@ class _Fetcher:
 
     def _fetch(self, entry: Entry, target: str) -> Checked:
         temporary = files.temporary_name(os.path.dirname(target))
+        turn = self._root.turn(target)
         try:
             with stream(self._context.local, self._context.store, entry) as chunks:
-                with self._root.turn(target):
+                with turn:
                     file = FileIO(temporary, "xb")
                 with file:
                     for chunk in chunks:
@@ -286,7 +297,6 @@ class _Fetcher:
             assert chunks.checked is not None
             compared = chunks.checked.rung in checksums.IDENTIFYING
             seen.remember(self._cache, entry, chunks.checked.sha256, compared=compared)
-            turn = self._root.turn(target)
             self._cache.place(temporary, chunks.checked.sha256, target, self._link, turn=turn)
         except BaseException:
             with suppress(FileNotFoundError):

@@ -14,7 +14,7 @@ from refart.entries import Entry, Page, entries_of, page_of
 from refart.errors import InvalidInputError
 from refart.local import local_side
 from refart.ops.stream import stream
-from refart.parallel import map_bounded, thread_pool
+from refart.parallel import map_bounded, thread_pool, unlike_any
 from refart.sources.base import ChecksumSource, Identify
 from refart.sources.objects import pin_without_content_id
 
@@ -104,7 +104,7 @@ def _by_executor(
     local: Local, pages: Iterable[Page], checksum: Checksum, executor: Executor
 ) -> Iterator[Page]:
     with local.reporter.task("Hashing", unit="objects") as task:
-        work = partial(_strengthened_page, local.config, checksum)
+        work = partial(_strengthened_page, unlike_any(), local.config, checksum)
         for page in map_bounded(executor, work, _tasks(pages), window=_TASKS_AHEAD):
             task.advance(page.num_rows, size_bytes=sum(filter(None, page.column("size").to_pylist())))
             yield page
@@ -117,7 +117,7 @@ def _tasks(pages: Iterable[Page]) -> Iterator[Page]:
             yield page.take(list(range(start, min(start + _TASK_ROWS, page.num_rows))))
 
 
-def _strengthened_page(config: Config, checksum: Checksum, page: Page) -> Page:
+def _strengthened_page(_call: str, config: Config, checksum: Checksum, page: Page) -> Page:
     """Runs in a worker, perhaps on another machine."""
     local = local_side(config)
     return page_of(strengthened(local, entry, checksum, lambda _: None) for entry in entries_of(page))

@@ -13,10 +13,10 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import accumulate
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,8 +27,8 @@ from refart.entries import Page
 from refart.local import local_side
 from refart.manifest.index import ManifestIndex, ShardInfo
 from refart.manifest.reader import Manifest
-from refart.parallel import map_completed, thread_pool
-from refart.progress import Task
+from refart.parallel import map_completed, thread_pool, unlike_any
+from refart.progress import Silent, Task
 from refart.store import Store, open_store
 
 Result = TypeVar("Result")
@@ -148,11 +148,22 @@ def map_parts(
                 pool, partial(_with_part, partial(function, worker)), parts, window=IN_THREADS
             )
         return
-    work = partial(_elsewhere, context.local.config, context.store.url, function)
+    work = partial(_elsewhere, unlike_any(), context.local.config, context.store.url, function)
     for part, result in map_completed(executor, work, parts, window=AHEAD):
         if task is not None:
             task.advance(part.rows)
         yield part, result
+
+
+def add_up(total: Any, part: Any) -> None:
+    """Add the report of a part (a dataclass of numbers, lists, and numbers by name) to that of the whole."""
+    for name in (field.name for field in fields(total)):
+        whole, found = getattr(total, name), getattr(part, name)
+        if isinstance(found, dict):
+            for key, count in found.items():
+                whole[key] = whole.get(key, 0) + count
+        elif not isinstance(found, str):
+            setattr(total, name, whole + found)
 
 
 def _value(number: pa.Int64Scalar) -> int:
@@ -164,10 +175,11 @@ def _with_part(function: Callable[[Part], Result], part: Part) -> tuple[Part, Re
 
 
 def _elsewhere(
-    config: Config, store_url: str, function: Callable[[Worker, Part], Result], part: Part
+    _call: str, config: Config, store_url: str, function: Callable[[Worker, Part], Result], part: Part
 ) -> tuple[Part, Result]:
     """Runs in a worker, perhaps on another machine."""
-    return part, function(Worker(local_side(config), opened_store(config, store_url)), part)
+    local = replace(local_side(config), reporter=Silent())
+    return part, function(Worker(local, opened_store(config, store_url)), part)
 
 
 _lock = threading.Lock()

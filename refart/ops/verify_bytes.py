@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -22,7 +22,7 @@ from refart.errors import (
 from refart.manifest.reader import Manifest
 from refart.ops.add import past_time
 from refart.ops.journal import Journal
-from refart.ops.shards import PART_BYTES, Part, Worker, map_parts, parts_of, sample_of
+from refart.ops.shards import PART_BYTES, Part, Worker, add_up, map_parts, parts_of, sample_of
 from refart.ops.stream import Rung, stream
 from refart.parallel import Pace, available_cores, map_paced, thread_pool
 from refart.progress import Task
@@ -66,15 +66,6 @@ class BytesReport:
                 f"{label}: {len(self.denied):,} entries may not be read, such as {self.denied[0]!r}"
             )
 
-    def _add(self, other: BytesReport) -> None:
-        for each in fields(self):
-            mine, found = getattr(self, each.name), getattr(other, each.name)
-            if isinstance(found, dict):
-                for rung, count in found.items():
-                    mine[rung] = mine.get(rung, 0) + count
-            else:
-                setattr(self, each.name, mine + found)
-
 
 def verify_bytes(
     context: Context,
@@ -105,7 +96,7 @@ def verify_bytes(
                 executor=executor,
                 task=task,
             ):
-                report._add(found)
+                add_up(report, found)
         else:
             known_since_s = _since(journal, manifest.index.address, since, restart=restart)
             report = _pass(context, journal, parts, known_since_s, executor, task)
@@ -154,10 +145,10 @@ def _pass(
             found = BytesReport(**known)
             found.earlier_entries = found.ok_entries
             task.advance(part.rows, size_bytes=found.read_bytes)
-            report._add(found)
+            add_up(report, found)
 
     for part, timed in map_parts(context, _timed, left(), executor=executor, task=task):
-        report._add(timed.report)
+        add_up(report, timed.report)
         if timed.report.is_good:  # what is wrong is looked at again
             journal.note(part, timed.began_s, asdict(timed.report))
     return report

@@ -250,7 +250,7 @@ def test_a_journal_of_no_use_is_no_error(tmp_path: Path) -> None:
 
 def test_reports_add_up() -> None:
     report = BytesReport(1, 2, 0, {"md5": 1})
-    report._add(BytesReport(1, 3, 1, {"md5": 1, "sha256": 2}, modified=["a"]))
+    shards.add_up(report, BytesReport(1, 3, 1, {"md5": 1, "sha256": 2}, modified=["a"]))
     assert report == BytesReport(2, 5, 1, {"md5": 2, "sha256": 2}, modified=["a"])
 
 
