@@ -99,7 +99,7 @@ def _dataset(store: Store, index: ManifestIndex) -> ds.FileSystemDataset:
 
 
 def _translated(error: Exception, label: str) -> FormatError | InvalidInputError:
-    said = str(error).strip()
+    said = " ".join(str(error).split())
     if _READING.search(said) or isinstance(error, (pa.ArrowInvalid, OSError)):
         return FormatError(f"the shards of {label} cannot be read, they are damaged or missing: {said}")
     return InvalidInputError(f"the query cannot be answered: {said}")
