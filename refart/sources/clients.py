@@ -45,17 +45,26 @@ class Renewed(Generic[T]):
         self._variables = variables
         self._lock = threading.Lock()
         self._made: tuple[tuple[object, ...], T] | None = None
+        self._known: tuple[int, dict[object, object], T] | None = None
 
     def current(self) -> T:
         """The client of this process and environment. Raises what `make` raises."""
-        here = (
-            os.getpid(),
-            *sorted((k, os.environ.get(k)) for k in os.environ if k.startswith(self._variables)),
-        )
+        pid, environment = os.getpid(), _environment()
+        known = self._known
+        if known is not None and known[0] == pid and known[1] == environment:
+            return known[2]
+        here = (pid, *sorted((k, os.environ.get(k)) for k in os.environ if k.startswith(self._variables)))
         with self._lock:
             if self._made is None or self._made[0] != here:
                 self._made = (here, self._make())
+            self._known = (pid, environment, self._made[1])
             return self._made[1]
+
+
+def _environment() -> dict[object, object]:
+    """The environment as it is now, to be compared with what it was. That is done for each request, and so without
+    decoding it, where `os.environ` has it as it is."""
+    return dict(getattr(os.environ, "_data", os.environ))
 
 
 def code_in(said: object) -> str:
