@@ -9,7 +9,8 @@ import click
 from refart.cli import output
 from refart.cli.common import Command, Settings
 from refart.cli.output import Column, Node, Record
-from refart.cli.shapes import audit_record, node_record, run_label, run_record
+from refart.cli.shapes import audit_record, run_label
+from refart.ops import lineage_formats
 
 if TYPE_CHECKING:
     from refart.catalog.base import VersionKey
@@ -75,8 +76,16 @@ def history(settings: Settings, name: str, limit: int) -> None:
 @click.option(
     "--depth", type=click.IntRange(min=0), metavar="N", help="At most N steps from version to version."
 )
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["tree", "dot", "mermaid", "json"]),
+    default="tree",
+    show_default=True,
+    help="A tree to read; a graph for Graphviz, for Markdown, or for programs (as --json).",
+)
 @click.pass_obj
-def lineage(settings: Settings, name: str, direction: Direction | None, depth: int | None) -> None:
+def lineage(settings: Settings, name: str, direction: Direction | None, depth: int | None, form: str) -> None:
     """Show where a version came from and what came of it.
 
     A tree of versions and the runs between them; what stands in it a second time is not spread out again. With --json,
@@ -86,23 +95,18 @@ def lineage(settings: Settings, name: str, direction: Direction | None, depth: i
     Examples:
       refart lineage model:v3
       refart lineage images:v0 --down --depth 2
+      refart lineage model --format dot | dot -Tsvg > model.svg
     """
+    if settings.json and form not in ("tree", "json"):
+        raise click.UsageError(f"--json and --format {form} exclude each other")
     with settings.open() as workspace:
         graph = settings.version(workspace, name).lineage(direction or "both", depth)
+    if form != "tree":
+        text = {"dot": graph.to_dot, "mermaid": graph.to_mermaid, "json": graph.to_json}[form]()
+        settings.output.raw([text.rstrip("\n").encode() + b"\n"])
+        return
     directions: list[Direction] = ["upstream", "downstream"] if direction is None else [direction]
-    settings.output.tree(lineage_tree(graph, directions), lineage_record(graph))
-
-
-def lineage_record(graph: LineageGraph) -> Record:
-    """The graph as data."""
-    return {
-        "start": str(graph.start),
-        "versions": [node_record(row) for row in graph.versions],
-        "runs": [run_record(row) for row in graph.runs],
-        "edges": [
-            {"run": e.run_id, "version": str(e.version), "kind": e.kind, "at": e.at} for e in graph.edges
-        ],
-    }
+    settings.output.tree(lineage_tree(graph, directions), lineage_formats.record(graph))
 
 
 def lineage_tree(graph: LineageGraph, directions: list[Direction]) -> Node:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refart.artifact import Artifact, RunRecord
-    from refart.catalog.base import AuditRow, CollectionRow, RunRow, VersionKey, VersionRow
+    from refart.catalog.base import AuditRow, CollectionRow, RunRow
     from refart.entries import Entry
 
 
@@ -86,20 +86,3 @@ def audit_record(row: AuditRow) -> dict[str, Any]:
         "actor": row.actor,
         "detail": dict(row.detail),
     }
-
-
-def node_record(row: VersionRow) -> dict[str, Any]:
-    """A version as a node of a graph."""
-    return {
-        "name": str(row.key),
-        "type": row.type,
-        "created_at": row.created_at,
-        "entries": row.manifest.entry_count,
-        "aliases": list(row.aliases),
-        "deleted": row.deleted_at is not None,
-        "source_version": _name(row.source),
-    }
-
-
-def _name(key: VersionKey | None) -> str | None:
-    return None if key is None else str(key)

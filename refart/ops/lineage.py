@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from refart.catalog.base import Catalog, Direction, EdgeRow, RunRow, VersionKey, VersionRow
 from refart.errors import InvalidInputError
+from refart.ops import lineage_formats
 
 Node: TypeAlias = VersionKey | str
 """A version, or the id of a run."""
@@ -28,6 +29,18 @@ class LineageGraph:
     def neighbours(self, node: Node, direction: Way) -> list[Node]:
         """Nodes one edge away: version keys of a run id, run ids of a version key."""
         return list(self._near[direction].get(node, ()))
+
+    def to_dot(self) -> str:
+        """For Graphviz, from left to right: versions are boxes, runs ellipses, what was deleted is dashed."""
+        return lineage_formats.to_dot(self)
+
+    def to_mermaid(self) -> str:
+        """A flowchart as GitHub and GitLab draw it in Markdown."""
+        return lineage_formats.to_mermaid(self)
+
+    def to_json(self) -> str:
+        """One document of versions, runs and edges: that of `refart lineage --json`."""
+        return lineage_formats.to_json(self)
 
     @cached_property
     def _near(self) -> dict[Way, dict[Node, dict[Node, None]]]:

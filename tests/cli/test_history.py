@@ -109,3 +109,10 @@ def test_a_version_without_relations_is_a_tree_of_one(cli: Calls, graph: dict[st
 @pytest.mark.parametrize("command", ["history", "lineage"])
 def test_an_unknown_name_ends_with_3(cli: Calls, graph: dict[str, str], command: str) -> None:
     cli(command, "nothing", code=3)
+
+
+def test_lineage_as_a_graph_for_other_programs(cli: Calls, graph: dict[str, str]) -> None:
+    assert cli("lineage", "report", "--format", "dot").stdout.startswith("digraph lineage {")
+    assert cli("lineage", "report", "--format", "mermaid").stdout.startswith("flowchart LR\n")
+    assert cli("lineage", "report", "--format", "json").stdout == cli("lineage", "report", "--json").stdout
+    cli("lineage", "report", "--format", "dot", "--json", code=2)
