@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,9 @@ from refart.entries import Entry
 from refart.errors import ChecksumError, NotFoundError, ReferenceChangedError, SourceError
 from refart.ops.stream import VerifiedStream
 from refart.run import Run
+from refart.sources import s3_whole
 from refart.sources.s3 import S3Source
+from refart.sources.s3_whole import Way, WholeReader
 from refart.testing import Lake
 from refart.workspace import Workspace
 from tests.servers import SeaweedFS
@@ -170,7 +173,28 @@ class TestSilentlyWrongElsewhere:
 
 
 class TestArtifacts:
-    """From a reference to a file, through a workspace."""
+    """From a reference to a file, through a workspace: the same with the extra `fast` and without it."""
+
+    @pytest.fixture(autouse=True, params=["botocore", "obstore"])
+    def client(
+        self, request: pytest.FixtureRequest, seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[None]:
+        """Of small objects. obstore is told the way that else it would learn by the first object."""
+        if request.param == "botocore":
+            monkeypatch.setattr(s3_whole, "find_spec", lambda name: None)
+            yield
+            return
+        pytest.importorskip("obstore", reason="needs pip install 'refart[fast]'")
+        get, asked = WholeReader.get, []
+
+        def get_on_known_way(reader: WholeReader, bucket: str, key: str, *rest: Any) -> bytes | None:
+            asked.append(key)
+            reader.learn(bucket, key, Way(f"{seaweed.url}/{bucket}/{key}", seaweed.environment["AWS_REGION"]))
+            return get(reader, bucket, key, *rest)
+
+        monkeypatch.setattr(WholeReader, "get", get_on_known_way)
+        yield
+        assert asked
 
     @pytest.fixture
     def run(
