@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from refart.context import Local
 from refart.entries import Entry
+from refart.errors import PermissionDeniedError
 from refart.manifest.changes import COMPARED
 from refart.manifest.reader import Manifest, Scope
 from refart.manifest.shards import exact_sum
@@ -25,7 +26,8 @@ from refart.ops.live import (
     narrowed,
     pin_state,
 )
-from refart.parallel import map_bounded, thread_pool
+from refart.parallel import thread_pool
+from refart.sources.base import KeepingSource
 
 STATUS: Final[pa.Schema] = COMPARED.insert(2, pa.field("pin_state", pa.string()))
 """The columns of a page: those of a comparison, and behind `change` a `PinState`; null for what is new."""
@@ -130,8 +132,8 @@ class StatusReport:
 
 
 def with_pin_states(local: Local, compared: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Pages of `COMPARED` as pages of `STATUS`. Only versions and generations of what changed are asked about, one
-    request each."""
+    """Pages of `COMPARED` as pages of `STATUS`. Only versions and generations of what changed are asked about: by one
+    request each, or fewer where many lie close together."""
     with thread_pool(local.config.threads) as pool:
         for page in compared:
             yield pa.RecordBatch.from_arrays(
@@ -149,11 +151,27 @@ def _pin_states(local: Local, page: pa.RecordBatch, pool: Executor) -> pa.String
     if not asked.true_count:
         return told
 
-    def ask(row: tuple[Entry, State]) -> PinState:
-        return pin_state(local, *row)
+    rows = list(_entries(page.filter(asked)))
+    found = _kept(local, (entry for entry, _ in rows), pool)
+    states = [found.get(entry.path) or pin_state(local, entry, state) for entry, state in rows]
+    return pc.replace_with_mask(told, asked, pa.array(states, pa.string()))
 
-    found = map_bounded(pool, ask, _entries(page.filter(asked)), window=4 * local.config.threads)
-    return pc.replace_with_mask(told, asked, pa.array(found, pa.string()))
+
+def _kept(local: Local, entries: Iterable[Entry], pool: Executor) -> dict[str, PinState]:
+    """The states of the pins of versions and generations, where the source tells of many at once, by path."""
+    several: dict[int, tuple[KeepingSource, list[Entry]]] = {}
+    for entry in entries:
+        source = local.sources.for_uri(entry.uri or "")
+        if (entry.pin or "").startswith(("version:", "generation:")) and isinstance(source, KeepingSource):
+            several.setdefault(id(source), (source, []))[1].append(entry)
+    states: dict[str, PinState] = {}
+    for keeping, wanted in several.values():
+        for entry, is_kept in keeping.kept(wanted, pool, window=4 * local.config.threads):
+            if isinstance(is_kept, PermissionDeniedError):
+                states[entry.path] = "denied"
+            else:
+                states[entry.path] = "superseded" if is_kept else "lost"
+    return states
 
 
 def _entries(page: pa.RecordBatch) -> Iterator[tuple[Entry, State]]:

@@ -206,6 +206,16 @@ class PresigningSource(Protocol):
 
 
 @runtime_checkable
+class KeepingSource(Protocol):
+    """A source that tells of many pinned writes, in fewer requests than writes, whether its server keeps them."""
+
+    def kept(
+        self, entries: Sequence[Entry], pool: Executor, *, window: int
+    ) -> Iterator[tuple[Entry, bool | PermissionDeniedError]]:
+        """Each of `entries` (which pin a version or a generation) once, in any order, with what `pinned` would tell."""
+
+
+@runtime_checkable
 class ChecksumSource(Protocol):
     """A source whose server keeps checksums that its listings do not tell."""
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from refart.entries import Entry, prefixed
 from refart.errors import InvalidInputError, NotFoundError, RefartError
-from refart.sources import gcs_history, gcs_listing, gcs_reading, pinned
+from refart.sources import gcs_history, gcs_listing, gcs_reading, gcs_writing, kept, pinned
 from refart.sources.base import Held
 from refart.sources.findings import Finding
 from refart.sources.gcs_client import GONE, MISSING, GCSClient, status_of
@@ -56,6 +56,9 @@ class GCSSource(ObjectSource):
         root, name, _ = split(uri)
         return gcs_history.responses(self._client, name, prefix, at, f"listing {root}{prefix}")
 
+    def _writes(self, root: str) -> kept.Listing:
+        return partial(gcs_history.kept, self._client, split(root)[1], root)
+
     def _getter(self, entry: Entry) -> pinned.Get:
         _, bucket, key = split(uri_of(entry))
         return gcs_reading.getter(self._client, bucket, key, entry)
@@ -75,6 +78,24 @@ class GCSSource(ObjectSource):
         kind, _, generation = (entry.pin or "").partition(":")
         which = generation if kind == "generation" else None
         return self._client.presigned(pinned.named(entry), bucket, key, which, expires_s)
+
+    def copies(self, uri: str, to: str) -> bool:
+        """See `WritableSource`: all that one account reaches."""
+        return True
+
+    def copy(self, entry: Entry, to: str, *, over: Entry | None) -> Entry:
+        """See `WritableSource`: one GET of the metadata, and one request for every GB or more; see `gcs_writing`."""
+        _, bucket, key = split(uri_of(entry))
+        row = self._writer(to, over).copy(entry, bucket, key)
+        return Entry(entry.path, row.size, row.content_id, to, row.pin)
+
+    def delete(self, found: Entry) -> None:
+        """See `WritableSource`: a bucket that keeps versions keeps it as a noncurrent one."""
+        self._writer(uri_of(found), found).delete()
+
+    def _writer(self, uri: str, over: Entry | None) -> gcs_writing.Writer:
+        _, bucket, key = split(uri)
+        return gcs_writing.Writer(self._client, self.stat, bucket, key, uri, over)
 
 
 @dataclass(frozen=True, slots=True)

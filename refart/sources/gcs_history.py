@@ -10,8 +10,9 @@ from typing import Any, Final
 from refart.errors import InvalidInputError, PermissionDeniedError, SourceError
 from refart.sources import gcs_listing
 from refart.sources.gcs_client import GCSClient
-from refart.sources.gcs_listing import OBJECT_FIELDS
-from refart.sources.listed import Listed, one_by_one
+from refart.sources.gcs_listing import LISTING_FIELDS, OBJECT_FIELDS
+from refart.sources.kept import Kept, pinned_write
+from refart.sources.listed import Listed, one_by_one, rows_of
 
 FIELDS: Final = f"items({OBJECT_FIELDS},timeCreated,timeDeleted),nextPageToken"
 
@@ -40,6 +41,15 @@ def _ask(
             f"{what}: the server's answer is not one of the JSON API of GCS ({type(error).__name__})"
         ) from error
     return gcs_listing.parse({**answer, "items": standing}, what)
+
+
+def kept(client: GCSClient, bucket: str, root: str, prefix: str, first: str) -> Kept:
+    """One response of the listing of all generations of names under `prefix`, from the name `first` on."""
+    what = f"listing {root}{prefix}"
+    asked = {"prefix": prefix, "startOffset": first, "versions": "true", "projection": "noAcl"}
+    told = gcs_listing.parse(client.get_json(what, bucket, None, {**asked, "fields": LISTING_FIELDS}), what)
+    end = max(told.keys, default=first) if told.following else None
+    return Kept({pinned_write(row) for row in rows_of(told.objects)}, end)
 
 
 def _stood(item: Mapping[str, Any], at: datetime) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from itertools import islice
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from refart.errors import NotFoundError, PermissionDeniedError
 from refart.parallel import map_bounded
@@ -15,6 +16,9 @@ from refart.sources.splitting import Ranged
 
 Found: TypeAlias = Row | PermissionDeniedError | None
 """The current object; that it may not be looked at; or that there is none."""
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 FEW: Final = 16
 """Objects for which nothing is listed; and of those that are looked for, as many as a response must tell of, or the
@@ -35,33 +39,41 @@ def rows(
     requests than keys. `ranged` lists a prefix of all keys; None where a server has no such listing. Errors as those
     of `head`, which is asked where listing is denied. In a bucket that is gone there is none of them.
     """
-    left = sorted(set(keys))
+    tell = None if ranged is None else partial(_told, ranged)
+    return found(tell, sorted(set(keys)), head, pool, window)
+
+
+def found(
+    tell: Callable[[Sequence[Item]], list[tuple[Item, Answer | None]]] | None,
+    left: Sequence[Item],
+    ask: Callable[[Item], Answer | None],
+    pool: Executor,
+    window: int,
+) -> Iterator[tuple[Item, Answer | None]]:
+    """The answer for each item, in their order: `tell` gives those of the first ones by one request, `ask` one."""
     while left:
-        told: list[tuple[str, Found]] = []
-        if ranged is not None and len(left) > FEW:
+        told: list[tuple[Item, Answer | None]] = []
+        if tell is not None and len(left) > FEW:
             try:
-                told = _told(ranged, left)
-                if told and told[0][1] is None:
-                    told[0] = (
-                        left[0],
-                        head(left[0]),
-                    )  # some servers lose what follows where a listing begins
+                told = tell(left)
+                if told and told[0][1] is None:  # some servers lose what follows where a listing begins
+                    told[0] = (left[0], ask(left[0]))
             except PermissionDeniedError:
-                ranged = None
+                tell = None
             except NotFoundError:  # the bucket itself
-                told = [(key, None) for key in left]
+                told = [(item, None) for item in left]
         yield from told
         left = left[len(told) :]
         if len(told) < FEW:
-            apart = APART if ranged is not None else len(left)
+            apart = APART if tell is not None else len(left)
             some = left[:apart]
-            yield from zip(some, map_bounded(pool, head, some, window=window), strict=True)
+            yield from zip(some, map_bounded(pool, ask, some, window=window), strict=True)
             left = left[apart:]
 
 
 def _told(ranged: Ranged, keys: Sequence[str]) -> list[tuple[str, Found]]:
     """Those of the first of `keys` (ascending) of which one response tells, whether they are there or not."""
-    response = ranged.ask(_before(keys[0], ranged.prefix), None)
+    response = ranged.ask(before(keys[0], ranged.prefix), None)
     if not response.in_order:
         ranged.give_up()
         return []
@@ -73,7 +85,7 @@ def _told(ranged: Ranged, keys: Sequence[str]) -> list[tuple[str, Found]]:
     return [(key, found.get(key)) for key in islice(keys, decided)]
 
 
-def _before(key: str, prefix: str) -> str:
+def before(key: str, prefix: str) -> str:
     """A key that comes before `key`, with nothing likely between them; `""` where there is no such below `prefix`."""
     if len(key) <= len(prefix):
         return ""

@@ -14,6 +14,7 @@ from refart.errors import InvalidInputError, NotFoundError, PermissionDeniedErro
 from refart.sources import ahead, lookup, objects, pinned
 from refart.sources.base import Fetched, Held, Identify, Keep, Opened, Scan
 from refart.sources.history import Past
+from refart.sources.kept import Found, Listing, Several, Write, asked, which
 from refart.sources.listed import Listed, Row
 from refart.sources.pinned import uri_of
 from refart.sources.splitting import Elsewhere, Ranged
@@ -117,6 +118,29 @@ class ObjectSource(ABC):
         except NotFoundError:
             return None
         return None if row is None else objects.entry_of(row, bucket)
+
+    def kept(
+        self, entries: Sequence[Entry], pool: Executor, *, window: int
+    ) -> Iterator[tuple[Entry, bool | PermissionDeniedError]]:
+        """See `KeepingSource`: by listings of versions where many lie close together, else by one request each."""
+        buckets: dict[str, Several] = {}
+        for entry in entries:
+            _, key = self._place(uri_of(entry))
+            write = Write(key, entry.pin or "")
+            buckets.setdefault(uri_of(entry).removesuffix(key), {}).setdefault(write, []).append(entry)
+        for root, writes in buckets.items():
+
+            def ask(write: Write, writes: Several = writes) -> Found:
+                return asked(self.pinned, writes[write][0])
+
+            listing = self._writes(root) if len(writes) > lookup.FEW else None
+            for write, found in which(listing, tuple(writes), ask, pool, window):
+                for entry in writes[write]:
+                    yield entry, found if isinstance(found, PermissionDeniedError) else bool(found)
+
+    def _writes(self, root: str) -> Listing | None:
+        """The listing of all writes that are kept in the bucket of a URI; None where it cannot begin at a key."""
+        return None
 
     def fetch(self, entry: Entry) -> AbstractContextManager[Fetched]:
         """Stream the bytes of a reference as they are stored, never decoded; see `Source.fetch`.

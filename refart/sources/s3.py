@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from refart.entries import Entry, prefixed
 from refart.errors import InvalidInputError, NotFoundError, RefartError, SourceError
-from refart.sources import pinned, s3_checksums, s3_history, s3_listing, s3_reading, s3_writing
+from refart.sources import kept, pinned, s3_checksums, s3_history, s3_listing, s3_reading, s3_writing
 from refart.sources.base import Held
 from refart.sources.findings import Finding
 from refart.sources.listed import Listed, Row, one_by_one
@@ -62,9 +62,21 @@ class S3Source(ObjectSource):
     def _wanted(self, entry: Entry) -> list[tuple[pinned.Which, Held]]:
         return s3_reading.wanted(entry)
 
+    def whole(self, entry: Entry, is_right: Callable[[bytes], bool]) -> bytes | None:
+        """See `WholeSource`: by obstore, where it is installed and a GET of botocore's has shown the way."""
+        reader = self._client.learnt().whole
+        if reader is None or entry.size is None:
+            return None
+        _, bucket, key = split(uri_of(entry))
+        which, held = s3_reading.wanted(entry)[0]
+        return None if held == "current" else reader.get(bucket, key, which, entry.size, is_right)
+
     def _past(self, uri: str, at: datetime, prefix: str) -> Iterator[Listed]:
         root, name, _ = split(uri)
         return s3_history.responses(self._client, name, prefix, at, f"listing {root}{prefix}")
+
+    def _writes(self, root: str) -> kept.Listing:
+        return partial(s3_history.kept, self._client, split(root)[1], root)
 
     def copies(self, uri: str, to: str) -> bool:
         """See `WritableSource`: all that one client reaches."""
@@ -88,15 +100,6 @@ class S3Source(ObjectSource):
         kind, _, version = (entry.pin or "").partition(":")
         which = {"VersionId": version} if kind == "version" else {}
         return self._client.presigned(pinned.named(entry), expires_s, Bucket=bucket, Key=key, **which)
-
-    def whole(self, entry: Entry, is_right: Callable[[bytes], bool]) -> bytes | None:
-        """See `WholeSource`: by obstore, where it is installed and a GET of botocore's has shown the way."""
-        reader = self._client.learnt().whole
-        if reader is None or entry.size is None:
-            return None
-        _, bucket, key = split(uri_of(entry))
-        which, held = s3_reading.wanted(entry)[0]
-        return None if held == "current" else reader.get(bucket, key, which, entry.size, is_right)
 
     def diagnose(self, uri: str) -> Iterator[Finding]:
         """See `DiagnosableSource`."""

@@ -10,7 +10,9 @@ from xml.etree import ElementTree
 
 from refart.errors import InvalidInputError, RefartError, SourceError
 from refart.sources import s3_listing
+from refart.sources.kept import Kept, pinned_write
 from refart.sources.listed import Circles, Listed, Row, batch_of, listed
+from refart.sources.lookup import before
 from refart.sources.s3_client import DENIED, UNSUPPORTED, S3Client, code_of
 from refart.sources.s3_listing import NULL_VERSION
 
@@ -61,6 +63,28 @@ def check_versioned(client: S3Client, bucket: str, what: str) -> None:
             f"{what}: the bucket was never versioned, so it does not know how it stood at another time; as_of= needs"
             " versioning"
         )
+
+
+def kept(client: S3Client, bucket: str, root: str, prefix: str, first: str) -> Kept:
+    """One response of the listing of all writes of keys under `prefix`, from the key `first` on."""
+    what = f"listing {root}{prefix}"
+    after = before(first, prefix)
+    response = client.call(
+        "ListObjectVersions",
+        what,
+        Bucket=bucket,
+        Prefix=prefix,
+        EncodingType="url",
+        **({"KeyMarker": after} if after else {}),
+    )
+    writes, following = parse(response.get("RawBody", b""), what)
+    if following is None:
+        end = None
+    else:  # some servers tell all delete markers behind all versions
+        told = [write.key for write in writes if write.row is not None]
+        end = min([following["KeyMarker"], *told[-1:]])
+    rows = [_pinned(write.row) for write in writes if write.row is not None]
+    return Kept({pinned_write(row) for row in rows}, end)
 
 
 class Standing:
