@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from concurrent.futures import Executor
 from functools import lru_cache, partial
-from typing import Any
 
 from refart.config import Config
 from refart.context import Local
@@ -15,7 +14,7 @@ from refart.parallel import thread_pool
 from refart.sources.base import Source
 from refart.sources.listed import Listed
 from refart.sources.object_source import ObjectSource
-from refart.sources.splitting import Elsewhere, Ranged
+from refart.sources.splitting import Elsewhere, Ranged, Wanted, in_a_row
 
 
 def listing(local: Local, source: Source, uri: str, executor: Executor) -> Elsewhere | None:
@@ -29,7 +28,7 @@ def listing(local: Local, source: Source, uri: str, executor: Executor) -> Elsew
     return Elsewhere(executor, partial(_ask, local.config, uri, uuid.uuid4().hex))
 
 
-def _ask(config: Config, uri: str, listing: str, prefix: str, asked: list[tuple[str, Any]]) -> list[Listed]:
+def _ask(config: Config, uri: str, listing: str, prefix: str, asked: list[Wanted]) -> list[Listed]:
     """Runs in a worker, perhaps on another machine."""
     source = local_side(config).sources.for_uri(uri)
     assert isinstance(source, ObjectSource), "it was one when the listing began"
@@ -37,7 +36,7 @@ def _ask(config: Config, uri: str, listing: str, prefix: str, asked: list[tuple[
     if ranged is None:
         raise SourceError(f"{uri}: the server does not list keys in order; try again", transient=True)
     with thread_pool(len(asked)) as pool:
-        return list(pool.map(ranged.ask, *zip(*asked, strict=True)))
+        return list(pool.map(partial(in_a_row, ranged.ask), *zip(*asked, strict=True)))
 
 
 @lru_cache(maxsize=8)

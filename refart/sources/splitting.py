@@ -17,7 +17,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from os.path import commonprefix
 from queue import SimpleQueue
@@ -47,7 +47,13 @@ FREE_MISSES: Final = 32
 RESPONSES_A_MISS: Final = 4
 
 A_TASK: Final = 4
-"""Requests that one task of an executor makes at once."""
+"""Ranges that one task of an executor lists at once."""
+
+IN_A_ROW: Final = 4
+"""Responses of each range that such a task takes one after another."""
+
+AT_ONCE_ELSEWHERE: Final = 64
+"""Requests at once by all workers of an executor, at most, unless fewer were asked for than this process would make."""
 
 WORTH_A_CUT: Final = 2.0
 """Responses that must seem to be left of a range, for it to be cut."""
@@ -88,13 +94,17 @@ class Ranged:
     """Called where the server turns out not to list in order: it should not be asked for ranges again."""
 
 
+Wanted: TypeAlias = tuple[str, Any, str | None]
+"""A request (`Ask`), and the last key that is of interest, None where all are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
     """Workers that make requests, and parse what they are told, for a listing that is put together here."""
 
     executor: Executor
-    ask: Callable[[str, list[tuple[str, Any]]], list[Listed]]
-    """`ask(prefix, [(after, following), …])`: the responses of these requests (`Ask`), made at once; picklable."""
+    ask: Callable[[str, list[Wanted]], list[Listed]]
+    """`ask(prefix, [(after, following, hi), …])`: what `in_a_row` tells of each of these, asked at once; picklable."""
 
 
 def rest(
@@ -108,16 +118,43 @@ def rest(
     after all; transient, since the next listing will be a plain one.
     """
     if elsewhere is not None:
+        if ranged.at_once >= AT_ONCE:
+            ranged = replace(ranged, at_once=AT_ONCE_ELSEWHERE)
         yield from _Listing(ranged, below, _Far(ranged.prefix, elsewhere)).run(last, responses)
         return
     with thread_pool(ranged.at_once) as pool:
         yield from _Listing(ranged, below, _Near(ranged.ask, pool)).run(last, responses)
 
 
+def in_a_row(ask: Ask, after: str, following: Any, hi: str | None) -> Listed:
+    """What a request is told, and those that go on from it, as one response: at most `IN_A_ROW`, and none that begins
+    behind `hi` or out of order."""
+    told = [ask(after, following)]
+    while (
+        (last := told[-1]).in_order
+        and last.following is not None
+        and len(told) < IN_A_ROW
+        and (hi is None or last.last_key <= hi)
+        and (more := ask("", last.following)).in_order
+        and more.first_key >= last.last_key
+    ):
+        told.append(more)
+    objects = [told[0].objects]
+    for listed in told[1:]:  # a key that is told once more at the beginning of the next response is told once
+        keys = objects[-1].column("key")
+        objects.append(_after(listed.objects, str(keys[-1])) if len(keys) else listed.objects)
+    return replace(
+        told[-1],
+        objects=pa.concat_batches(objects),
+        keys=[key for listed in told for key in listed.keys],
+        current_keys=[key for listed in told for key in listed.current_keys],
+    )
+
+
 class _Requests(Protocol):
     """Makes requests."""
 
-    def submit(self, after: str, following: Any) -> Future[Listed]: ...
+    def submit(self, after: str, following: Any, hi: str | None) -> Future[Listed]: ...
 
     def flush(self) -> None:
         """Called before an answer is waited for: now requests that were kept back must be made."""
@@ -129,7 +166,7 @@ class _Near:
     def __init__(self, ask: Ask, pool: Executor) -> None:
         self._ask, self._pool = ask, pool
 
-    def submit(self, after: str, following: Any) -> Future[Listed]:
+    def submit(self, after: str, following: Any, hi: str | None) -> Future[Listed]:
         return self._pool.submit(self._ask, after, following)
 
     def flush(self) -> None:
@@ -141,11 +178,11 @@ class _Far:
 
     def __init__(self, prefix: str, elsewhere: Elsewhere) -> None:
         self._prefix, self._elsewhere = prefix, elsewhere
-        self._waiting: list[tuple[tuple[str, Any], Future[Listed]]] = []
+        self._waiting: list[tuple[Wanted, Future[Listed]]] = []
 
-    def submit(self, after: str, following: Any) -> Future[Listed]:
+    def submit(self, after: str, following: Any, hi: str | None) -> Future[Listed]:
         answer: Future[Listed] = Future()
-        self._waiting.append(((after, following), answer))
+        self._waiting.append(((after, following, hi), answer))
         return answer
 
     def flush(self) -> None:
@@ -254,7 +291,7 @@ class _Listing:
 
     def _submit(self, span: _Range) -> None:
         floor, following = span.asked
-        answer = self._requests.submit(floor if following is None else "", following)
+        answer = self._requests.submit(floor if following is None else "", following, span.hi)
         answer.add_done_callback(partial(self._answered, span, floor))
         self._in_flight += 1
 

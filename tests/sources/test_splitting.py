@@ -8,7 +8,7 @@ import random
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ from refart.errors import SourceError
 from refart.parallel import Enough
 from refart.sources import splitting
 from refart.sources.listed import Listed, Row, batch_of, listed
-from refart.sources.splitting import Elsewhere, Ranged, rest
+from refart.sources.splitting import Elsewhere, Ranged, in_a_row, rest
 
 BELOW = "data/"
 
@@ -42,8 +42,17 @@ class Server:
         rows = batch_of(Row(key, 1, "none", None) for key in page)
         return listed(rows, page, stop if stop < len(self.keys) else None)
 
-    def list_all(self, at_once: int = 8, first_responses: int = 2) -> list[str]:
-        """As a scan does: the first responses one after another, the rest in ranges."""
+    def list_all(self, at_once: int = 8, first_responses: int = 2, *, far: bool = False) -> list[str]:
+        """As a scan does: the first responses one after another, the rest in ranges, if `far` by an executor."""
+        if far:
+            with ThreadPoolExecutor(2) as workers:
+                asked = Elsewhere(
+                    workers, lambda prefix, wanted: [in_a_row(self.ask, *one) for one in wanted]
+                )
+                return self._list_all(at_once, first_responses, asked)
+        return self._list_all(at_once, first_responses, None)
+
+    def _list_all(self, at_once: int, first_responses: int, elsewhere: Elsewhere | None) -> list[str]:
         told: list[str] = []
         response = self.ask("", None)
         for _ in range(first_responses - 1):
@@ -53,7 +62,7 @@ class Server:
             response = self.ask("", response.following)
         told += response.objects.column("key").to_pylist()
         if not response.is_last:
-            for batch in rest(self.ranged(at_once), BELOW, response, first_responses):
+            for batch in rest(self.ranged(at_once), BELOW, response, first_responses, elsewhere):
                 keys = batch.column("key").to_pylist()
                 assert keys == sorted(keys)
                 told += keys
@@ -75,10 +84,12 @@ keys = st.lists(
 )
 
 
-@given(keys, st.integers(1, 7), st.integers(1, 9), st.integers(1, 4))
-def test_every_key_is_told_once(keys: list[str], page: int, at_once: int, first_responses: int) -> None:
+@given(keys, st.integers(1, 7), st.integers(1, 9), st.integers(1, 4), st.booleans())
+def test_every_key_is_told_once(
+    keys: list[str], page: int, at_once: int, first_responses: int, far: bool
+) -> None:
     server = Server(keys, page)
-    assert sorted(server.list_all(at_once, first_responses)) == server.keys
+    assert sorted(server.list_all(at_once, first_responses, far=far)) == server.keys
     assert not server.gave_up
 
 
@@ -105,7 +116,7 @@ class Rounds:
         self._asked: list[Callable[[], None]] = []
         self._answered: deque[Any] = deque()
 
-    def submit(self, after: str, following: Any) -> Future[Listed]:
+    def submit(self, after: str, following: Any, hi: str | None) -> Future[Listed]:
         answer: Future[Listed] = Future()
         self._asked.append(lambda: answer.set_result(self._server.ask(after, following)))
         return answer
@@ -197,11 +208,12 @@ class FromTheBeginning(Server):
         return self.answer(following or 0)
 
 
-def test_a_server_that_does_not_begin_where_asked_is_listed_in_one_range() -> None:
+@pytest.mark.parametrize("far", [False, True])
+def test_a_server_that_does_not_begin_where_asked_is_listed_in_one_range(far: bool) -> None:
     server = FromTheBeginning([BELOW + key for key in flat(500)], page=10)
-    assert sorted(server.list_all()) == server.keys
+    assert sorted(server.list_all(far=far)) == server.keys
     assert server.gave_up
-    assert server.requests < 50 + splitting.FREE_MISSES
+    assert server.requests < 50 + splitting.FREE_MISSES * (splitting.IN_A_ROW if far else 1)
 
 
 class WithTheStart(Server):
@@ -212,10 +224,10 @@ class WithTheStart(Server):
         return self.answer(following if following is not None else bisect_left(self.keys, after))
 
 
-@given(keys, st.integers(2, 7))
-def test_a_key_listed_twice_is_told_once(keys: list[str], page: int) -> None:
+@given(keys, st.integers(2, 7), st.booleans())
+def test_a_key_listed_twice_is_told_once(keys: list[str], page: int, far: bool) -> None:
     server = WithTheStart(keys, page)
-    assert sorted(server.list_all()) == server.keys
+    assert sorted(server.list_all(far=far)) == server.keys
 
 
 class Shuffled(Server):
@@ -231,12 +243,13 @@ class Shuffled(Server):
         return listed(batch_of(Row(key, 1, "none", None) for key in keys), keys, response.following)
 
 
+@pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("orderly", [2, 5, 20])
-def test_keys_out_of_order_are_an_error_that_the_next_listing_does_not_meet(orderly: int) -> None:
+def test_keys_out_of_order_are_an_error_that_the_next_listing_does_not_meet(orderly: int, far: bool) -> None:
     server = Shuffled([BELOW + key for key in flat(500)], page=10)
     server.orderly = orderly
     with pytest.raises(SourceError, match="does not list keys in order; nothing was added") as caught:
-        server.list_all()
+        server.list_all(far=far)
     assert caught.value.transient
     assert server.gave_up
 
@@ -255,11 +268,12 @@ class Late(Server):
         return self.answer(bisect_right(self.keys, after) + self.left_out)
 
 
+@pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("left_out", [1, 4, 25])
-def test_what_a_range_leaves_out_at_its_beginning_is_asked_for_again(left_out: int) -> None:
+def test_what_a_range_leaves_out_at_its_beginning_is_asked_for_again(left_out: int, far: bool) -> None:
     """The range before it tells what comes there."""
     server = Late([BELOW + key for key in flat(1_000)], 10, left_out)
-    assert sorted(server.list_all()) == server.keys
+    assert sorted(server.list_all(far=far)) == server.keys
 
 
 def test_a_listing_that_goes_round_in_circles_is_an_error() -> None:
