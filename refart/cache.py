@@ -418,6 +418,20 @@ def _reflink(source: str, target: str) -> None:
         fcntl.ioctl(clone.fileno(), _FICLONE, original.fileno())
 
 
+def can_reflink(folder: StrPath) -> bool:
+    """Whether two files in a folder can share their bytes until one is written; tried with two of no use."""
+    target = files.temporary_name(folder)
+    try:
+        with files.temporary_file(folder) as source:
+            _reflink(source.name, target)
+        os.unlink(target)
+    except (OSError, RefartError):
+        with suppress(FileNotFoundError):
+            os.unlink(target)
+        return False
+    return True
+
+
 def _copy(source: str, target: str) -> str:
     with files.open_for_reading(source) as original, Path(target).open("xb") as copy:
         return files.copy_hashed(original, copy)

@@ -75,6 +75,13 @@ if TYPE_CHECKING:
     metavar="TIME",
     help="Of versioned buckets: what lay there then (ISO 8601 with a zone).",
 )
+@click.option(
+    "--inventory",
+    type=given,
+    metavar="URI",
+    help="Take what lies below each SOURCE from the manifest.json of an S3 Inventory instead of listing it; without a"
+    " SOURCE, all that it lists.",
+)
 @click.option("--max-objects", type=click.IntRange(min=1), help="Of references: more objects are an error.")
 @click.option("--allow-empty", is_flag=True, help="Accept that a folder or prefix holds nothing.")
 @click.pass_obj
@@ -110,14 +117,18 @@ def put(
       refart put -r /data/scans --checksum sha256
       refart put refart://images:v3/train -n train-set
       refart put --refresh images
+      refart put s3://lake/images --inventory s3://reports/lake/daily/2026-01-01T00-00Z/manifest.json
     """
     from refart import names
     from refart.run import default_name
 
     about: dict[str, Any] = {"description": description, "metadata": _metadata(metadata)}
     told: Record = {}
-    if (refresh is None) == (not sources):
+    is_whole_inventory = options["inventory"] is not None and not sources
+    if (refresh is None) == (not sources and not is_whole_inventory):
         raise click.UsageError("give SOURCEs to log, or --refresh NAME")
+    if is_whole_inventory and name is None:
+        raise click.UsageError("--inventory without a SOURCE needs --name")
     with settings.open(create=refresh is None) as workspace:
         if refresh is not None:
             _check_alone({"name": name, "type": type, "at": at, **options})
@@ -130,7 +141,7 @@ def put(
             chosen = name or default_name(sources[0])
             project, chosen = names.parse_collection_ref(chosen, settings.default_project)
             artifact = workspace.draft(chosen, type, project=project, **about)
-            for source in sources:
+            for source in sources or [None]:
                 _add(artifact, source, at, **options)
         names.check_aliases(aliases), names.check_tags(tags)  # before a run exists, which would fail
         with workspace.init(project, job_type="put") as run:
@@ -157,7 +168,7 @@ def _check_alone(options: Record) -> None:
 
 def _add(
     artifact: Artifact,
-    source: str,
+    source: str | None,
     at: str | None,
     *,
     reference: bool,
@@ -169,9 +180,27 @@ def _add(
     no_follow_symlinks: bool,
     strip_signature: bool,
     as_of: str | None,
+    inventory: str | None,
 ) -> None:
     from refart import names
 
+    if inventory is not None:
+        if reference or checksum != "auto" or no_follow_symlinks or strip_signature or as_of is not None:
+            raise InvalidInputError(
+                f"{inventory} is an inventory, whose rows are taken as they are; only --include, --exclude, --at,"
+                " --max-objects and --allow-empty go with it"
+            )
+        artifact.add_inventory(
+            inventory,
+            source,
+            at,
+            max_objects=max_objects,
+            include=include or None,
+            exclude=exclude or None,
+            allow_empty=allow_empty,
+        )
+        return
+    assert source is not None
     if reference or names.uri_scheme(source) is not None:
         artifact.add_reference(
             source,

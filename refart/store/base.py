@@ -91,6 +91,10 @@ class Store(ABC):
         """Store bytes that the caller made the key from; returns whether they were not there yet."""
         return self._put(name_of(kind, key), io.BytesIO(data), len(data), None)
 
+    def probe(self) -> None:
+        """Write a few bytes and remove them again; raises where that fails."""
+        self._creates_exclusively()
+
     def sync(self) -> None:
         """Return only when everything that was put so far, or found there, would survive a power failure."""
         return  # an object store answers no sooner

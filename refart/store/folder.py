@@ -31,6 +31,12 @@ class FolderStore(Store):
         """Folders with names that a power failure could take."""
         self._syncing = threading.Lock()
 
+    def probe(self) -> None:
+        with self._failing("write", "a trial"):
+            os.makedirs(self._temporary, exist_ok=True)
+            with files.temporary_file(self._temporary):
+                pass
+
     def sync(self) -> None:
         with self._syncing:  # a second caller waits, since the first may be busy with its folders
             while self._unsynced:

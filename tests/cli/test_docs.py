@@ -12,6 +12,7 @@ import pytest
 from refart import errors
 from refart.cli.app import COMMANDS, EXIT_STOPPED, EXIT_TERMINATED, EXIT_UNEXPECTED, EXIT_USAGE
 from refart.cli.diff import EXIT_DIFFERS
+from refart.cli.doctor import EXIT_FAILS
 from refart.cli.output import EXIT_CLOSED
 from refart.cli.status import EXIT_LOSS
 from tests.cli.calls import Calls
@@ -61,7 +62,7 @@ def test_every_command_and_its_json_keys_are_documented() -> None:
 
 def test_every_exit_code_is_in_the_table() -> None:
     codes = {family.exit_code for family in FAMILIES}
-    codes |= {0, EXIT_UNEXPECTED, EXIT_USAGE, EXIT_DIFFERS, EXIT_LOSS}
+    codes |= {0, EXIT_UNEXPECTED, EXIT_USAGE, EXIT_DIFFERS, EXIT_LOSS, EXIT_FAILS}
     codes |= {EXIT_STOPPED, EXIT_CLOSED, EXIT_TERMINATED}
     assert {int(code) for code in table((DOCS / "cli.md").read_text(), "## Exit codes")} == codes
 
@@ -101,6 +102,7 @@ def test_every_error_is_in_the_table_with_its_bases_and_exit_code() -> None:
         ("rm", ("rm", "data:v0", "--yes")),
         ("verify", ("verify", "data")),
         ("verify --remote", ("verify", "links", "--remote")),
+        ("doctor", ("doctor",)),
         ("verify --bytes", ("verify", "links", "--bytes")),
     ],
 )
@@ -114,7 +116,7 @@ def test_the_documented_keys_are_the_ones_printed(
     cli("put", "data")
     cli("get", "data")
     told = cli(*args, "--json", code=EXIT_DIFFERS if args[0] == "status" else 0)
-    is_listing = row.startswith("ls") or row in ("diff", "status", "restore --dry-run", "history")
+    is_listing = row.startswith("ls") or row in ("doctor", "diff", "status", "restore --dry-run", "history")
     printed = told.documents[0] if is_listing else told.document
     (cell,) = table(text, "## JSON")[row]
     documented = set(re.findall(r"`(\w+)`", re.sub(r"; .*|\(`.*?\)", "", cell)))
