@@ -7,8 +7,10 @@ import multiprocessing
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import fsspec
 import pytest
@@ -266,6 +268,31 @@ def test_managed_files_are_read_as_well(refart_workspace: Workspace, tmp_path: P
     fs = fsspec.filesystem("refart")
     assert fs.cat_file("kept:v0/some") == fs.open("kept:v0/some").read() == b"some"
     assert fs.info("kept:v0/some")["uri"] is None
+
+
+def test_an_entry_of_unknown_size_is_compared_at_its_end(
+    log: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log(files(tmp_path / "data", "some"))
+    original = Manifest.get
+
+    def sizeless(manifest: Manifest, path: str) -> Any:
+        entry = original(manifest, path)
+        return entry and replace(entry, size=None)
+
+    monkeypatch.setattr(Manifest, "get", sizeless)
+    fs = fsspec.filesystem("refart")
+    with fs.open("raw:v0/some") as file:
+        assert (file.size, file.read()) == (4, b"some")
+    (tmp_path / "data" / "some").write_bytes(b"another")
+    with pytest.raises(ReferenceChangedError):
+        fs.open("raw:v0/some").read()
+
+
+def test_a_file_is_signed_for_others(raw: Lake) -> None:
+    url = fsspec.filesystem("refart").sign("refart://raw:v0/labels.json", expiration=60)
+    with urlopen(url) as answer:
+        assert answer.read() == b'["cat", "dog"]\n'
 
 
 def test_a_folder_cannot_be_read_as_a_file(raw: Lake) -> None:

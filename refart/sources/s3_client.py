@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import botocore.session
 from botocore import UNSIGNED, xform_name
@@ -136,7 +137,11 @@ class S3Client:
         return str(self._client.current()[0].meta.endpoint_url)
 
     def presigned(self, what: str, expires_s: int, **parameters: Any) -> str:
-        """A URL that makes a GetObject of these parameters for whoever has it. Errors as of `call`; no request."""
+        """A URL that makes a GetObject of these parameters for whoever has it, without a request. Errors as of `call`.
+
+        Raises `InvalidInputError` where the storage options ask for headers (a requester who pays, a customer's key):
+        they would be signed, and a URL alone cannot carry them.
+        """
         try:
             client, _ = self._signing.current()
             shape = client.meta.service_model.operation_model("GetObject").input_shape
@@ -149,6 +154,12 @@ class S3Client:
         except Exception as error:
             failure = translated(error, what)
         else:
+            signed = parse_qs(urlsplit(url).query).get("X-Amz-SignedHeaders", ["host"])[0].split(";")
+            if signed != ["host"]:
+                headers = ", ".join(header for header in signed if header != "host")
+                raise InvalidInputError(
+                    f"{what}: by its storage options it is read with the headers {headers}, which no URL can carry"
+                )
             return url
         raise failure  # as in `call`
 

@@ -16,6 +16,7 @@ from refart.handles import ArtifactEntry
 from refart.s3server import S3Requests
 from refart.sources.azure import AzureSource
 from refart.sources.gcs import GCSSource
+from refart.sources.s3 import S3Source
 from refart.testing import Lake as Bucket
 from tests.gcs import service_account
 from tests.lakes import Lake
@@ -103,6 +104,17 @@ def test_a_managed_file_has_no_url(refart_workspace: Workspace) -> None:
         entry = run.log_artifact(draft).get_entry("some")
     with pytest.raises(InvalidInputError, match="managed file"):
         entry.presign()
+
+
+def test_s3_signs_no_headers_that_a_url_cannot_carry() -> None:
+    source = S3Source({"key": "a", "secret": "hunter2", "requester_pays": True})
+    with pytest.raises(InvalidInputError, match="headers x-amz-request-payer, which no URL can carry"):
+        source.presign(Entry("some", 9, "none", "s3://lake/some", "version:1"), 60)
+    assert (
+        S3Source({"anon": True})
+        .presign(Entry("some", 9, "none", "s3://lake/a b", "version:1"), 60)
+        .endswith("/a%20b?versionId=1")
+    )
 
 
 def test_gcs_signs_the_generation_with_the_key_of_a_service_account(fake_gcs: FakeGCS) -> None:

@@ -98,7 +98,7 @@ def test_whatever_fsspec_has_a_driver_for_is_generic(uri: str) -> None:
 
 
 def test_refart_is_no_place_where_bytes_lie() -> None:
-    with pytest.raises(InvalidInputError, match="refart:// is not a scheme that refart knows"):
+    with pytest.raises(InvalidInputError, match="refart:// stands for a version"):
         Sources(Config()).for_uri("refart://b/k")
 
 
