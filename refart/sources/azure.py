@@ -6,14 +6,14 @@ What an account with versions holds is pinned to its version id; elsewhere the E
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
 
 from refart.entries import Entry, prefixed
 from refart.errors import NotFoundError, PermissionDeniedError, RefartError, SourceError
-from refart.sources import azure_listing, azure_reading, pinned
+from refart.sources import azure_listing, azure_reading, azure_writing, pinned
 from refart.sources.azure_client import GONE, MISSING, UNSUPPORTED, AzureClient, code_of
 from refart.sources.azure_uris import BY_HAND, Place, split
 from refart.sources.base import Held
@@ -66,6 +66,23 @@ class AzureSource(ObjectSource):
         kind, _, version = (entry.pin or "").partition(":")
         which = version if kind == "version" else None
         return self._client.presigned(place, key, pinned.named(entry), which, expires_s)
+
+    def copies(self, uri: str, to: str) -> bool:
+        """See `WritableSource`: within an account. Another one would have to be let in by a signed URL."""
+        return split(uri)[0].account == split(to)[0].account
+
+    def copy(self, entry: Entry, to: str, *, over: Entry | None) -> Entry:
+        """See `WritableSource`: Copy Blob between two or three HEADs; see `azure_writing`."""
+        place, key = split(uri_of(entry))
+        return replace(self._writer(to, over).copy(entry, place, key), path=entry.path)
+
+    def delete(self, found: Entry) -> None:
+        """See `WritableSource`: an account with versions keeps it as one of them."""
+        self._writer(uri_of(found), found).delete()
+
+    def _writer(self, uri: str, over: Entry | None) -> azure_writing.Writer:
+        place, key = split(uri)
+        return azure_writing.Writer(self._client, self.stat, place, key, uri, over)
 
 
 @dataclass(frozen=True, slots=True)

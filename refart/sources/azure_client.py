@@ -253,6 +253,29 @@ class AzureClient:
         url = service.get_blob_client(place.container, key).url.partition("?")[0]
         return f"{url}?{'' if version is None else f'versionid={quote(version)}&'}{sas}"
 
+    def start_copy(
+        self,
+        place: Place,
+        key: str,
+        what: str,
+        source: Place,
+        source_key: str,
+        version: str | None,
+        **asked: Any,
+    ) -> dict[str, Any]:
+        """Copy Blob, from the same account; what the client tells of the copy."""
+        _check_name(key, what)
+        _check_name(source_key, what)
+        copied = self._container(source).get_blob_client(source_key, version_id=version)
+        blob = self._container(place).get_blob_client(key)
+        return dict(_ask(what, lambda: blob.start_copy_from_url(copied.url, **asked, **self._timeout)))
+
+    def delete(self, place: Place, key: str, what: str, **condition: Any) -> None:
+        """Delete Blob; an account with versions keeps what was there as one."""
+        _check_name(key, what)
+        blob = self._container(place).get_blob_client(key)
+        _ask(what, lambda: blob.delete_blob(**condition, **self._timeout))
+
     def _container(self, place: Place) -> ContainerClient:
         return self._service(place).get_container_client(place.container)
 

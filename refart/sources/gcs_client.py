@@ -6,7 +6,7 @@ gcsfs' to find, so that its options and the environment mean here what they mean
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
@@ -154,12 +154,18 @@ class GCSClient:
     def _get(
         self, what: str, path: str, parameters: Mapping[str, str], headers: Mapping[str, str] | None
     ) -> requests.Response:
+        return self._send("GET", what, path, parameters, headers=headers)
+
+    def _send(
+        self, method: str, what: str, path: str, parameters: Mapping[str, str], **more: Any
+    ) -> requests.Response:
         here = self._connection.current()
         try:
-            response = here.session.get(
+            response = here.session.request(
+                method,
                 here.base + path,
                 params={**here.parameters, **parameters},
-                headers=headers,
+                **more,
                 proxies=here.proxies,
                 timeout=self._timeout_s,
                 stream=True,
@@ -172,6 +178,23 @@ class GCSClient:
         except Exception as error:  # the clients stumble over odd answers
             raise translated(error, what) from None  # clients repeat headers, and what servers repeat
         return response
+
+    def send(
+        self, method: str, what: str, path: Iterable[str], parameters: Mapping[str, str], body: Any
+    ) -> dict[str, Any]:
+        """Send a request that changes something, once; what the API says, of a POST.
+
+        `path` are the parts of the request's path, not encoded; `body` is sent as JSON. Errors as of `get`.
+        """
+        encoded = "/".join(quote(part, safe="") for part in path)
+        with self._send(method, what, encoded, parameters, json=body) as response:
+            try:
+                answer = {} if method == "DELETE" else response.json()
+            except ValueError:
+                answer = None
+        if not isinstance(answer, dict):
+            raise SourceError(f"{what}: the server's answer is not one of the JSON API of GCS")
+        return answer
 
     def presigned(self, what: str, bucket: str, key: str, generation: str | None, expires_s: int) -> str:
         """A URL for a GET of an object, for whoever has it. Raises `InvalidInputError` for credentials that cannot
