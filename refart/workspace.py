@@ -201,21 +201,6 @@ class Workspace:
         """
         return ops.interchange.import_tar(self._context, file, as_project=as_project)
 
-    def doctor(self, uri: str | os.PathLike[str] | None = None) -> list[Finding]:
-        """What works at a place and what does not, or (without `uri`) of the workspace itself: plain sentences.
-
-        Of a place: rights to list and read, also by version; whether old versions are kept, and which lifecycle rules
-        remove them, with the versions here that point there and the day from which they may lose bytes; archived
-        objects; region and clock; what identifies bytes. At most ten requests, whatever lies there. What is refused is
-        a finding, no error.
-
-        Each finding has a `level` (`ok`, `warn`, `fail`), `about`, `what`, `why` it matters and `advice`. Raises
-        `InvalidInputError` for a URI that nothing here reads.
-        """
-        if uri is None:
-            return list(ops.doctor.examine_workspace(self._context))
-        return list(ops.doctor.examine(self._context.local, os.fspath(uri), self._context))
-
     def audit(
         self, project: str | None = None, subject: str | None = None, *, limit: int = 100
     ) -> list[AuditRow]:
