@@ -664,7 +664,7 @@ class Artifact:
 
         As `status`, at the same cost, but only for what was logged: a reference is good where its pinned write, or
         equal content, is there. `sample` asks for so many entries instead, drawn from all with equal chances (the same
-        ones for the same `seed`), by one or two requests each and no listing; managed files among them are passed over.
+        ones for the same `seed`), by one or two requests each or fewer; managed files among them are passed over.
         `executor` lists large prefixes, or asks about the sample. `report.check()` raises `ReferenceMissingError` where
         something is lost. Raises `SourceError`, `InvalidInputError`.
         """
