@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refart.entries import SCHEMA, Page, page_of
-from refart.manifest.runs import DRAFT_SCHEMA, SortedRun, as_draft, collect, sort_pages, tombstones
+from refart.manifest.runs import DRAFT_SCHEMA, SortedRun, collect, sort_pages, tombstones
 
 _SIDES: Final = [
     pa.field(f"{side}_{field.name}", field.type) for field in list(SCHEMA)[1:] for side in ("old", "new")
@@ -31,9 +31,10 @@ MOVABLE: Final = r"^(sha256:|md5:|etag:[0-9a-f]{32}-[0-9]+$)"
 """Content ids by which bytes are known wherever they lie: hashes, and the ETag of a multipart upload, which is one. Not
 a CRC, since among a million objects of one size some have the same; nor what a server or a clock says of one object."""
 
-_CONTENT: Final = r"(?s)^([^\x00]*\x00[^\x00]*)\x00.*$"  # of a key: content id and size, without the path
+SORT_BYTES: Final = 16 << 20
+"""16 MiB: three sorts follow each other, the manifests being open."""
+
 _RANK_DIGITS: Final = 12
-_RANKED: Final = pa.schema([pa.field("rank", pa.string()), *SCHEMA])
 
 
 def aligned(old_pages: Iterable[Page], new_pages: Iterable[Page]) -> Iterator[tuple[Page, Page]]:
@@ -81,9 +82,9 @@ def with_moves(changes: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     the same bytes the first that was removed became the first that was added, by path, and so on. All changes are
     taken before the first page is given out.
     """
-    kept = collect(changes)
+    kept = collect(changes, memory_bytes=SORT_BYTES)
     removed, added = _by_content(kept, "removed", "old"), _by_content(kept, "added", "new")
-    moved = sort_pages(_pairs(removed, added)) if removed and added else None
+    moved = sort_pages(_pairs(removed, added), memory_bytes=SORT_BYTES) if removed and added else None
     if not moved:
         yield from kept.batches()
         return
@@ -94,24 +95,28 @@ def with_moves(changes: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _by_content(kept: SortedRun, change: str, side: Literal["old", "new"]) -> SortedRun:
-    """The entries of one kind of change, under keys that sort by content id, size and path."""
+    """The entries of one kind of change as rows of `DRAFT_SCHEMA`, by content id, size and path: that is what stands as
+    their path, and the path itself as `local_path`."""
 
-    def pages() -> Iterator[Page]:
+    def pages() -> Iterator[pa.RecordBatch]:
         for page in kept.batches():
-            rows = page.filter(
+            rows = page.filter(pc.equal(page["change"], change))
+            rows = rows.filter(
                 pc.and_(
-                    pc.equal(page["change"], change),
-                    pc.and_(
-                        pc.is_valid(page[f"{side}_size"]),
-                        pc.match_substring_regex(page[f"{side}_content_id"], MOVABLE),
-                    ),
+                    pc.is_valid(rows[f"{side}_size"]),
+                    pc.match_substring_regex(rows[f"{side}_content_id"], MOVABLE),
                 )
             )
             size, content_id, uri, pin = (rows[f"{side}_{name}"] for name in SCHEMA.names[1:])
             key = pc.binary_join_element_wise(content_id, size.cast(pa.string()), rows["path"], "\0")
-            yield pa.RecordBatch.from_arrays([key, size, content_id, uri, pin], schema=SCHEMA)
+            yield _draft_rows([key, size, content_id, uri, pin], rows["path"])
 
-    return sort_pages(pages())
+    return sort_pages(pages(), memory_bytes=SORT_BYTES)
+
+
+def _draft_rows(entry: list[pa.Array], local_path: pa.StringArray) -> pa.RecordBatch:
+    alive = pa.repeat(pa.scalar(False), len(local_path))
+    return pa.RecordBatch.from_arrays([*entry, local_path, alive], schema=DRAFT_SCHEMA)
 
 
 def _pairs(removed: SortedRun, added: SortedRun) -> Iterator[pa.RecordBatch]:
@@ -120,21 +125,19 @@ def _pairs(removed: SortedRun, added: SortedRun) -> Iterator[pa.RecordBatch]:
     for old, new in aligned(_ranked(removed), _ranked(added)):
         if not old.num_rows or not new.num_rows:
             continue
-        row = pc.index_in(new["rank"], value_set=old["rank"])
+        row = pc.index_in(new["path"], value_set=old["path"])
         old, new = old.take(row.drop_null()), new.filter(row.is_valid())
-        was = as_draft(old.select(SCHEMA.names))
-        columns = {name: was[name] for name in DRAFT_SCHEMA.names}
-        columns |= {"path": new["path"], "local_path": old["path"]}
-        yield pa.RecordBatch.from_arrays(list(columns.values()), schema=DRAFT_SCHEMA)
-        yield tombstones(was)
+        _, size, content_id, uri, pin, path, _ = old.columns
+        yield _draft_rows([new["local_path"], size, content_id, uri, pin], path)
+        yield tombstones(pa.RecordBatch.from_arrays([path], names=["path"]))
 
 
 def _ranked(run: SortedRun) -> Iterator[pa.RecordBatch]:
-    """The rows with their paths again, behind a `rank`: their content, and their place among those that have it."""
+    """The rows by what can be equal on both sides: content id, size, and their place among those that have them."""
     last, count = None, 0
     for batch in run.batches():
-        key = batch["path"]
-        content = pc.replace_substring_regex(key, _CONTENT, r"\1")
+        size = batch["size"].cast(pa.string())
+        content = pc.binary_join_element_wise(batch["content_id"], size, "\0")
         runs = pc.run_end_encode(content, run_end_type=pa.int32())
         ranks: list[int] = []
         for value, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
@@ -142,10 +145,9 @@ def _ranked(run: SortedRun) -> Iterator[pa.RecordBatch]:
             last, count = value, start + end - len(ranks)
             ranks.extend(range(start, count))
         rank = pc.utf8_lpad(pa.array(ranks, pa.int64()).cast(pa.string()), _RANK_DIGITS, "0")
-        path = pc.replace_substring_regex(key, r"(?s)^[^\x00]*\x00[^\x00]*\x00(.*)$", r"\1")
-        others = (batch[name] for name in SCHEMA.names[1:])
-        rank = pc.binary_join_element_wise(content, rank, "\0")
-        yield pa.RecordBatch.from_arrays([rank, path, *others], schema=_RANKED)
+        yield batch.set_column(
+            0, DRAFT_SCHEMA.field("path"), pc.binary_join_element_wise(content, rank, "\0")
+        )
 
 
 def _told(page: pa.RecordBatch, moves: pa.RecordBatch) -> pa.RecordBatch:

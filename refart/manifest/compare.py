@@ -181,7 +181,8 @@ def diff(
             yield from side.pages(number, other)
 
     changes = (changes_between(*pages) for pages in aligned(rows(one, other), rows(other, one)))
-    return Diff(filter(None, changes), summary, moves=moves)
+    # Nothing can have moved where one side has nothing: then changes come as they are read.
+    return Diff(filter(None, changes), summary, moves=moves and old is not None and new is not None)
 
 
 def _digests(manifest: Manifest | None) -> set[str]:

@@ -12,7 +12,8 @@ from benchmarks.manifest import NEEDS, RSS_BUDGET_MB, STEPS, run
 ROWS = 60_000
 MEASURED = (
     *("add_ranges", "add_ranges_without_pins", "read", "look_up", "prefix"),
-    *("change_scattered", "diff_scattered", "log", "log_one"),
+    *("change_scattered", "diff_scattered", "change_ten", "diff_ten", "move_all", "diff_moved"),
+    *("sample", "split", "log", "log_one"),
 )
 
 
@@ -48,6 +49,22 @@ def test_every_row_is_found(records):
 def test_changes_are_found(records):
     assert records["diff_scattered"]["changes"] == manifest.SCATTERED
     assert records["log_one"]["version"] == "v1"
+
+
+def test_ten_changes_read_two_shards_each(records):
+    """Of each side the one that the entry lies in, and none twice."""
+    assert records["diff_ten"]["changes"] == 10
+    assert 0 < records["diff_ten"]["shards_read"] <= 2 * 10
+
+
+def test_every_entry_moved(records):
+    assert records["diff_moved"]["changes"] == records["diff_moved"]["moved"] == ROWS
+
+
+def test_samples_and_parts_hold_what_they_should(records):
+    assert records["sample"]["found"] == ROWS // 10
+    assert records["split"]["found"] == ROWS
+    assert abs(records["split"]["train"] / ROWS - 0.8) < 0.02
 
 
 @pytest.mark.parametrize("arrange", [manifest.in_order, manifest.in_ranges, manifest.shuffled])

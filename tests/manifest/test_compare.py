@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from functools import partial
 
 import hypothesis.strategies as st
 import pyarrow.parquet as pq
@@ -13,7 +12,7 @@ from hypothesis import given
 
 from refart.errors import FormatError, InvalidInputError
 from refart.manifest import changes as changes_module
-from refart.manifest import runs, shards
+from refart.manifest import shards
 from refart.manifest.canonical import is_cut
 from refart.manifest.changes import CHANGES, MOVABLE
 from refart.manifest.compare import MAX_RIVALS, DiffSummary, diff
@@ -185,8 +184,7 @@ def test_duplicates_move_in_the_order_of_their_paths(store):
 
 def test_many_moves_are_sorted_in_files(store, monkeypatch):
     """Nothing grows with the number of changes: the same comes of a sort that may hold next to nothing."""
-    monkeypatch.setattr(changes_module, "sort_pages", partial(runs.sort_pages, memory_bytes=2_000))
-    monkeypatch.setattr(changes_module, "collect", partial(runs.collect, memory_bytes=2_000))
+    monkeypatch.setattr(changes_module, "SORT_BYTES", 2_000)
     rows = [sized(f"{n:04d}", f"md5:{n % 150:032x}", size=n % 7) for n in range(600)]
     old = store.manifest(paged(rows[:400], 50))
     new = store.manifest(paged([replace(row, path=f"to/{row.path}") for row in rows[200:]], 50))
