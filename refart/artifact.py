@@ -367,6 +367,26 @@ class Artifact:
         )
         return self._handles(added)
 
+    def add_wandb_manifest(self, file: PathLike, overwrite: bool = False) -> Entries:
+        """Add the references of a manifest of W&B (`wandb_manifest.json`) with the versions that it pins.
+
+        Nothing is asked of the source. All or nothing: an entry that is a file in W&B's own storage, or a reference to
+        another artifact of W&B, is `InvalidInputError`; a file that is no manifest `FormatError`.
+        """
+        return self._handles(ops.importers.add_wandb_manifest(self._editable(), file, overwrite=overwrite))
+
+    def add_dvc(self, file: PathLike, remote: str | None = None, overwrite: bool = False) -> Entries:
+        """Add what a `.dvc` file records of objects with cloud versions: `import-url --version-aware`, and outputs that
+        were pushed to a remote with `version_aware`.
+
+        `remote` is the URL of that remote; by default it is read from the configuration of the repository that the file
+        lies in. Nothing is asked of the source. All or nothing: an output that only DVC's cache holds is
+        `InvalidInputError`, a remote without a URL `NotFoundError`. Needs `pip install 'refart[dvc]'`.
+        """
+        return self._handles(
+            ops.importers.add_dvc(self._editable(), file, remote=remote, overwrite=overwrite)
+        )
+
     def add_file(
         self, local_path: PathLike, name: str | None = None, overwrite: bool = False, force: bool = False
     ) -> ArtifactEntry:

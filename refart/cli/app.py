@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -32,6 +33,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "relocate": ("relocate", "Point references where the data moved to, as a new version."),
     "history": ("history", "Show what happened to a collection, newest first."),
     "lineage": ("history", "Show where a version came from and what came of it."),
+    "export": ("interchange", "Write versions into one tar file that another workspace imports."),
+    "import": ("interchange", "Take over versions from another workspace, from W&B or from DVC."),
     "who": ("who", "Show which versions hold an object or prefix, and who used them."),
     "alias": ("labels", "Give aliases to a version, or take them away."),
     "tag": ("labels", "Give tags to a version, or take them away."),
@@ -67,7 +70,8 @@ class App(CommonOptions, click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"refart.cli.{COMMANDS[name][0]}"), name)
+        function = f"{name}_" if iskeyword(name) else name
+        command: click.Command = getattr(import_module(f"refart.cli.{COMMANDS[name][0]}"), function)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
