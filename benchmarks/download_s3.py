@@ -7,6 +7,7 @@ Every latency is measured on a simulated S3 of its own, every tool in a process 
 - `floor`: raw sockets, files, and the hashes by which refart verifies (`benchmarks.download_floor`);
 - `refart`: `Artifact.download` of a version that was logged before, verified, without the local cache;
 - `refart cached`: the same, and all of it is kept in the cache;
+- `refart botocore`: as `refart`, but without the extra `fast`, by which small objects are read (only with `--obstore`);
 - `obstore`: 32 tasks, verified by nothing (`benchmarks.peers.obstore`; only with `--obstore`, which makes a venv).
 
 `--records FILE` appends one line of JSON a tool: bench (`download_s3`), tool, files, size_bytes, versions (`off`,
@@ -26,7 +27,7 @@ import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from benchmarks.children import run_child
 from benchmarks.compare import environment, last_json
@@ -35,6 +36,7 @@ from benchmarks.venvs import default_folder, python_of
 
 TOOLS: Final = ("floor", "refart", "refart cached")
 OBSTORE: Final = "obstore"
+WITHOUT_FAST: Final = "refart botocore"
 
 
 def _command(tool: str, where: list[str], *, is_slow: bool) -> list[str]:
@@ -44,11 +46,13 @@ def _command(tool: str, where: list[str], *, is_slow: bool) -> list[str]:
     if tool == OBSTORE:
         python = str(python_of(OBSTORE, default_folder()))
         return [python, "-m", "benchmarks.peers", OBSTORE, "get_async", *where]
-    return [sys.executable, "-m", "benchmarks.download_s3", "--step"]
+    return [sys.executable, "-m", "benchmarks.download_s3", "--step", tool]
 
 
-def download() -> dict[str, Any]:
+def download(tool: str) -> dict[str, Any]:
     """The step of refart, in this process."""
+    if tool == WITHOUT_FAST:
+        sys.modules[OBSTORE] = cast(Any, None)  # as if it were not installed
     import refart
 
     with refart.init() as run:
@@ -65,7 +69,7 @@ def measure(tool: str, ready: dict[str, Any], *, is_slow: bool = False) -> dict[
     where = [f"--{name}={ready[name]}" for name in ("endpoint", "bucket", "prefix")]
     with tempfile.TemporaryDirectory() as folder:
         env = environment(Path(folder), ready["endpoint"])
-        if tool == "refart":
+        if tool in ("refart", WITHOUT_FAST):
             env["REFART_CACHE_BYTES"] = "0"
         work = Path(folder, "work")
         work.mkdir()
@@ -134,15 +138,15 @@ def main() -> None:
     parser.add_argument("--size-bytes", type=int, default=1 << 16)
     parser.add_argument("--versions", choices=("off", "on"), default="off")
     parser.add_argument("--latency-ms", type=float, nargs="+", default=[0])
-    parser.add_argument("--obstore", action="store_true", help="measure obstore too")
+    parser.add_argument("--obstore", action="store_true", help="measure obstore too, and refart without it")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--records", type=Path, help="append the records to this file")
-    parser.add_argument("--step", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--step", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
-        print(json.dumps(download()))
+        print(json.dumps(download(options.step)))
         return
-    tools = (*((OBSTORE,) if options.obstore else ()), *TOOLS)
+    tools = (OBSTORE, *TOOLS, WITHOUT_FAST) if options.obstore else TOOLS
     if options.obstore:
         python_of(OBSTORE, default_folder())  # installs it before anything is measured
     for latency_ms in options.latency_ms:

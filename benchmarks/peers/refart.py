@@ -19,7 +19,7 @@ prepare_download = add_reference
 
 def download(task: Task) -> int:
     """`use_artifact("data:latest").download(folder)`: files and a cache of them, of the recorded versions, compared
-    with the recorded checksums."""
+    with the recorded checksums; with `refart[fast]`."""
     with refart.init() as run:
         artifact = run.use_artifact("data:latest")
         artifact.download("out")
