@@ -17,6 +17,7 @@ from refart.progress import format_bytes
 
 if TYPE_CHECKING:
     from refart.artifact import Artifact
+    from refart.ops.status import StatusSummary
     from refart.s3server import S3Server
     from refart.workspace import Workspace
 
@@ -25,6 +26,8 @@ _LABELS: Final = "photos/labels/2026-03.csv"
 _CHANGED: Final = (_LABELS, "photos/cameras/camera-07.json", "photos/train/cat-005.png")
 _ADDED: Final = "photos/test/fox-000.png"
 _REMOVED: Final = "photos/train/dog-003.png"
+_OVERWRITTEN: Final = "photos/train/"
+_DELETED: Final = "photos/labels/"
 _PUT: Final = "refart put s3://lake/photos -n photos"
 _GET: Final = "refart get photos:v0 --root data"
 
@@ -39,7 +42,7 @@ def _claim(holds: bool, what: str) -> None:
 
 
 class Story:
-    """Nine things that refart does, done to a real bucket."""
+    """What refart does, done to a real bucket: a lake moves on; then it has an accident."""
 
     def __init__(self, server: S3Server, workspace: Workspace, root: Path) -> None:
         self._server, self._s3, self._workspace, self._root = server, server.client, workspace, root
@@ -56,6 +59,10 @@ class Story:
         yield self.back_to_v0()
         yield self.same_bytes_again()
         yield self.lineage()
+        yield self.an_accident()
+        yield self.what_is_lost()
+        yield self.restore()
+        yield self.as_it_was()
         yield Step(
             "Now yours",
             "refart put s3://your-bucket/prefix -n my-data\nrefart put --reference ./folder -n my-data\n"
@@ -181,6 +188,67 @@ class Story:
             "What is this model made of?", "refart lineage model --up", lines, {"versions": sorted(names)}
         )
 
+    # -- the second act ------------------------------------------------------------------------------
+
+    def an_accident(self) -> Step:
+        overwritten, deleted = (sorted(self._keys(prefix)) for prefix in (_OVERWRITTEN, _DELETED))
+        for key in overwritten:
+            self._write(key, b"")
+        for key in deleted:
+            self._s3.delete_object(Bucket=_BUCKET, Key=key)
+        lines = [
+            f"a script writes empty files over all {len(overwritten)} pictures of {_OVERWRITTEN}",
+            f"and deletes all {len(deleted)} tables of {_DELETED}",
+        ]
+        facts = {"overwritten": len(overwritten), "deleted": len(deleted)}
+        return Step("An accident in the lake", "aws s3 sync --delete …", lines, facts)
+
+    def what_is_lost(self) -> Step:
+        summary, requests = self._status()
+        kept = summary.pins["superseded"]
+        _claim(summary.has_drift and not summary.has_loss, "the lake drifted, and no byte is lost")
+        _claim(
+            kept == summary.entries["modified"] + summary.entries["removed"], "old versions keep all of it"
+        )
+        lines = [
+            f"{summary.entries['modified']} modified, {summary.entries['removed']} removed,"
+            f" {summary.entries['unchanged']} unchanged; lost for good: {summary.pins['lost']}",
+            f"the bytes that were logged are kept as old versions of {kept} objects",
+            f"requests to S3: {_asked(requests)}",
+        ]
+        return Step("What happened to photos:v1?", "refart status photos:v1", lines, _drift(summary))
+
+    def restore(self) -> Step:
+        artifact = self._workspace.artifact("photos:v1")
+        plan = artifact.restore_plan()
+        self._server.requests.clear()
+        report = plan.execute()
+        requests = dict(Counter(self._server.requests.operations))
+        _claim(
+            requests["CopyObject"] == report.restored_files == plan.counts["copy"], "one copy for each change"
+        )
+        _claim(
+            "GetObject" not in requests and "PutObject" not in requests, "no byte moves through this machine"
+        )
+        _claim(not report.unverified and not report.conflicts, "every copy is what was logged")
+        lines = [
+            f"{report.restored_files} objects, {format_bytes(report.restored_bytes)} restored,"
+            f" {plan.unchanged_files} left as they are",
+            f"requests to S3: {_asked(requests)}; bytes through this machine: 0",
+        ]
+        facts = {"restored_files": report.restored_files, "requests": requests}
+        return Step(
+            "Bring it back: S3 copies the old versions itself", "refart restore photos:v1", lines, facts
+        )
+
+    def as_it_was(self) -> Step:
+        summary, _ = self._status()
+        _claim(not summary.has_drift and not summary.has_loss, "the lake is what was logged again")
+        live = self._s3.get_object(Bucket=_BUCKET, Key=_OVERWRITTEN + "cat-000.png")["Body"].read()
+        _claim(live == self._files[_OVERWRITTEN + "cat-000.png"], "a restored picture has its bytes")
+        lines = [f"{summary.entries['unchanged']} unchanged, no drift"]
+        return Step("As if nothing had happened", "refart status photos:v1", lines, _drift(summary))
+
     # -- what the steps share ------------------------------------------------------------------------
 
     def _write(self, key: str, data: bytes) -> None:
@@ -197,11 +265,19 @@ class Story:
         _claim(version.stored_size == 0, "logging by reference stores no byte")
         return version, requests
 
+    def _status(self) -> tuple[StatusSummary, dict[str, int]]:
+        self._server.requests.clear()
+        summary = self._workspace.artifact("photos:v1").status().read()
+        return summary, dict(Counter(self._server.requests.operations))
+
+    def _keys(self, prefix: str) -> list[str]:
+        listed = self._s3.list_objects_v2(Bucket=_BUCKET, Prefix=prefix)
+        return [found["Key"] for found in listed["Contents"]]
+
     def _logged(self, version: Artifact, requests: Mapping[str, int]) -> list[str]:
-        asked = ", ".join(f"{count} {name}" for name, count in requests.items())
         return [
             f"{version.qualified_name}  {version.file_count} entries, {format_bytes(version.size)} referenced",
-            f"requests to S3: {asked}; bytes copied: {version.stored_size}",
+            f"requests to S3: {_asked(requests)}; bytes copied: {version.stored_size}",
         ]
 
 
@@ -213,6 +289,14 @@ def _facts(version: Artifact, requests: Mapping[str, int]) -> dict[str, Any]:
         "copied_bytes": version.stored_size,
         "requests": requests,
     }
+
+
+def _drift(summary: StatusSummary) -> dict[str, Any]:
+    return {"drift": summary.has_drift, "loss": summary.has_loss, "entries": dict(summary.entries)}
+
+
+def _asked(requests: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in requests.items())
 
 
 def _first_difference(left: bytes, right: bytes) -> tuple[str, str]:

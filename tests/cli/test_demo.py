@@ -43,6 +43,11 @@ def test_the_demo_tells_the_whole_story_and_leaves_nothing(
     assert (got["files"], got["moved_again_bytes"]) == (120, 0)
     assert [step["created"] for step in steps if "created" in step] == [True, True, False]
     assert facts["refart lineage model --up"]["versions"] == ["default/model:v0", "default/photos:v0"]
+    restored = facts["refart restore photos:v1"]
+    assert restored["restored_files"] == restored["requests"]["CopyObject"] == 75
+    before_it, after_it = (step for step in steps if step["code"] == "refart status photos:v1")
+    assert (before_it["drift"], before_it["loss"], before_it["entries"]["removed"]) == (True, False, 12)
+    assert (after_it["drift"], after_it["entries"]["unchanged"]) == (False, 120)
 
 
 def test_the_demo_reads_as_plain_text_in_a_process_of_its_own(tmp_path: Path) -> None:
