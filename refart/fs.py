@@ -76,7 +76,10 @@ def filesystem(
         workspace = run._context.url
     run_id = run.id if isinstance(run, Run) else run
     url = workspace.url if isinstance(workspace, Workspace) else workspace
-    return RefartFileSystem(None if url is None else os.fspath(url), project=project, run=run_id)
+    given: dict[str, Any] = {"workspace": None if url is None else os.fspath(url)}
+    given |= {"project": project, "run": run_id}
+    # fsspec tells file systems by the options that were given, and an option that was left open is none.
+    return RefartFileSystem(**{name: value for name, value in given.items() if value is not None})
 
 
 class RefartFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -94,6 +97,7 @@ class RefartFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
 
     def __init__(
         self,
+        *,
         workspace: str | os.PathLike[str] | None = None,
         project: str | None = None,
         run: str | None = None,
@@ -111,7 +115,8 @@ class RefartFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         self._project = None if project is None else names.check_name(project, "project")
         self._run = run
         self._versions = dict(versions or {})
-        self._opened: _Opened | None = None
+        self._url: str | None = None
+        self._opened: dict[tuple[str, int], _Opened] = {}
 
     # -- versions --------------------------------------------------------------------------------
 
@@ -121,15 +126,13 @@ class RefartFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         path = super()._strip_protocol(path)
         if isinstance(path, list):
             return path
-        path = path.lstrip(
-            "/"
-        )  # Dask writes one before paths of any file system, and no project has an empty name
+        path = path.lstrip("/")  # Dask begins the paths of every file system so; no project has an empty name
         return f"{path}:{names.LATEST}" if path and ":" not in path else path
 
     def invalidate_cache(self, path: str | None = None) -> None:
         """Forget what aliases meant; the next look asks the catalog again."""
         super().invalidate_cache(path)
-        self._versions, self._opened = {}, None
+        self._versions, self._opened = {}, {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of it means the same versions by the same aliases, whatever was logged since."""
@@ -140,44 +143,46 @@ class RefartFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         return make_instance, (type(self), (), options)
 
     def _known(self) -> dict[str, int]:
-        """What aliases mean, as far as it was looked up."""
-        opened = self._opened
-        looked_up = {} if opened is None else dict(opened.rows)
-        found = {str(ref): row.key.number for ref, row in looked_up.items() if isinstance(ref.selector, str)}
-        return {**self._versions, **found}
+        """What aliases mean in the workspace that was looked at last, as far as they were looked up."""
+        known = dict(self._versions)
+        for (url, _), opened in list(self._opened.items()):  # copies, since other threads may add to them
+            if url == self._url:
+                looked_up = list(opened.rows.items())
+                known |= {str(ref): row.key.number for ref, row in looked_up if isinstance(ref.selector, str)}
+        return known
 
     def _here(self) -> tuple[Context, _Opened]:
-        """The workspace, and what is open of it in this process."""
+        """The workspace, which is that of the environment if none was named, and what is open of it in this process:
+        a forked child shares with its parent only what aliases mean."""
         context = shared_context(self._workspace, create=False)
-        opened = self._opened
-        if opened is None or opened.url != context.url or opened.process != os.getpid():
-            if opened is not None and opened.url == context.url:
-                self._versions = self._known()  # a forked child shares nothing but them with its parent
-            opened = self._opened = _Opened(context.url)
-        return context, opened
+        self._url, key = context.url, (context.url, os.getpid())
+        opened = self._opened.get(key)
+        return context, opened if opened is not None else self._opened.setdefault(key, _Opened())
 
     def _at(self, path: str) -> _Place:
         """What a path names. Raises `PathNotFoundError` for no version; whether the path is in it is not looked at."""
         path = self._strip_protocol(path)
         try:
             context, opened = self._here()
-            ref, inner = names.parse_version_uri(
-                f"refart://{path}", self._project or context.local.config.project
-            )
+            ref, inner = self._parsed(path, context)
             with opened.lock:
                 if (row := opened.rows.get(ref)) is None:
                     row = opened.rows[ref] = self._look_up(context, ref)
                 if (manifest := opened.manifests.get(row.key)) is None:
                     manifest = opened.manifests[row.key] = Manifest.open(context.store, row.manifest.address)
-        except InvalidInputError as error:
-            raise PathNotFoundError(f"refart://{path} names no version: {error}") from None
         except NotFoundError as error:
             raise PathNotFoundError(f"refart://{path}: {error}") from error
         base = path if inner is None else path[: -len(inner) - 1]
         return _Place(context, base, row, manifest, inner)
 
+    def _parsed(self, path: str, context: Context) -> tuple[names.VersionRef, str | None]:
+        try:
+            return names.parse_version_uri(f"refart://{path}", self._project or context.local.config.project)
+        except InvalidInputError as error:  # there is no such path, as any other file system would say
+            raise NotFoundError(f"no version has such a name: {error}") from None
+
     def _look_up(self, context: Context, ref: names.VersionRef) -> VersionRow:
-        row = context.catalog.version(ref.project, ref.name, self._versions.get(str(ref), ref.selector))
+        row = context.catalog.version(ref.project, ref.name, self._known().get(str(ref), ref.selector))
         if self._run is not None:
             context.catalog.record_use(self._run, row.key, datetime.now(UTC))
         return row
@@ -281,6 +286,7 @@ class RefartFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
     ) -> RefartFile:
         if mode != "rb":
             _refuse()
+        kwargs.pop("size", None)  # of a file that was pickled: whatever is opened says it again
         place, entry = self._entry_at(path)
         return RefartFile(self, place, entry, block_size=block_size, cache_options=cache_options, **kwargs)
 
@@ -380,10 +386,7 @@ class RefartFile(AbstractBufferedFile):  # type: ignore[misc]
 
     DEFAULT_BLOCK_SIZE = BLOCK_BYTES
 
-    def __init__(
-        self, fs: RefartFileSystem, place: _Place, entry: Entry, size: int | None = None, **kwargs: Any
-    ) -> None:
-        """`size` is what `fs` said of the file before; the server is asked all the same."""
+    def __init__(self, fs: RefartFileSystem, place: _Place, entry: Entry, **kwargs: Any) -> None:
         self._lock = threading.Lock()
         self._reader, self._details = _reader(place.context, entry), place.file(entry)
         try:
@@ -414,8 +417,6 @@ class RefartFile(AbstractBufferedFile):  # type: ignore[misc]
 class _Opened:
     """What is open of one workspace in one process."""
 
-    url: str
-    process: int = field(default_factory=os.getpid)
     rows: dict[names.VersionRef, VersionRow] = field(default_factory=dict)
     manifests: dict[VersionKey, Manifest] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -111,18 +111,42 @@ def test_a_bare_name_is_its_latest_version_and_a_project_may_stand_before_it(raw
         fsspec.filesystem("refart", project="elsewhere").ls("raw:v0")
 
 
-@pytest.mark.parametrize(
-    "path", ["", "nothing:v0", "raw:v7", "raw:v0/nothing", "raw:v0/20", "raw:v0/../x", "a b:v0"]
-)
-def test_what_is_not_there_is_not_found(raw: Lake, path: str) -> None:
+def test_what_is_not_there_is_not_found(raw: Lake) -> None:
     fs = fsspec.filesystem("refart")
-    for look in (fs.info, fs.ls, fs.cat_file, fs.open, fs.created, fs.checksum):
-        with pytest.raises(FileNotFoundError) as caught:
-            look(path)
-        assert isinstance(caught.value, refart.NotFoundError)
-    assert not fs.exists(path)
-    assert not fs.isdir(path)
-    assert not fs.isfile(path)
+    for path in (
+        "",
+        "nothing:v0",
+        "raw:v7",
+        "raw:v0/nothing",
+        "raw:v0/20",
+        "raw:v0/../x",
+        "a b:v0",
+        "a/b/raw:v0",
+    ):
+        for look in (fs.info, fs.ls, fs.cat_file, fs.open, fs.created, fs.checksum):
+            with pytest.raises(FileNotFoundError) as caught:
+                look(path)
+            assert isinstance(caught.value, refart.NotFoundError)
+        assert not fs.exists(path)
+        assert not fs.isdir(path)
+        assert not fs.isfile(path)
+
+
+def test_a_wrong_configuration_is_no_missing_file(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = fsspec.filesystem("refart")
+    monkeypatch.setenv("REFART_THREADS", "many")
+    with pytest.raises(InvalidInputError, match="REFART_THREADS"):
+        fs.exists("raw:v0")
+
+
+def test_the_default_workspace_is_that_of_the_environment(
+    raw: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs = fsspec.filesystem("refart")
+    assert fs.exists("raw")
+    with Workspace.open(tmp_path / "another"):
+        monkeypatch.setenv("REFART_URL", str(tmp_path / "another"))
+        assert not fs.exists("raw")
 
 
 def test_a_folder_is_never_its_longer_namesake(log: Callable[..., Any], tmp_path: Path) -> None:
@@ -223,11 +247,11 @@ def test_lines_are_read_in_growing_ranges(
     assert s3_requests.count("GetObject") <= 6
 
 
-@pytest.mark.parametrize("cache_type", ["readahead", "none", "bytes", "blockcache", "all", "background"])
-def test_the_caches_of_fsspec_are_at_hand(raw: Lake, cache_type: str) -> None:
+def test_the_caches_of_fsspec_are_at_hand(raw: Lake) -> None:
     fs = fsspec.filesystem("refart")
-    with fs.open("raw:v0/2026/a.csv", block_size=5, cache_type=cache_type) as file:
-        assert file.read(4) + file.read() == b"id,label\n1,cat\n2,dog\n"
+    for cache_type in ("readahead", "none", "bytes", "blockcache", "all", "background"):
+        with fs.open("raw:v0/2026/a.csv", block_size=5, cache_type=cache_type) as file:
+            assert file.read(4) + file.read() == b"id,label\n1,cat\n2,dog\n"
 
 
 @pytest.mark.parametrize("new", [b"bbbb", b"bbbbb"])
@@ -347,6 +371,7 @@ def moving(log: Callable[..., refart.Artifact], tmp_path: Path) -> Callable[[str
 
 def test_latest_stays_what_it_was_until_it_is_asked_again(moving: Callable[[str], None]) -> None:
     fs = fsspec.filesystem("refart")
+    assert fs is refart.filesystem()
     assert fs.find("data:latest") == ["data:latest/one.txt"]
     moving("two")
     assert (
@@ -367,6 +392,8 @@ def test_a_copy_reads_the_same_version(moving: Callable[[str], None], tmp_path: 
     RefartFileSystem.clear_instance_cache()
     copy = pickle.loads(sent)
     assert copy.find("data:latest") == ["data:latest/one.txt"]
+    elsewhere = refart.filesystem("postgresql://somewhere/else", project="p", run="r")
+    assert pickle.loads(pickle.dumps(elsewhere)) == elsewhere
     assert pickle.loads(pickle.dumps(copy)).info("data")["version"] == "default/data:v0"
     file = pickle.loads(pickle.dumps(fs.open("data:latest/one.txt")))
     assert file.read() == b"one"
