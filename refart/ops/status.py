@@ -152,12 +152,12 @@ def _pin_states(local: Local, page: pa.RecordBatch, pool: Executor) -> pa.String
         return told
 
     rows = list(_entries(page.filter(asked)))
-    found = _kept(local, (entry for entry, _ in rows), pool)
+    found = kept_pins(local, (entry for entry, _ in rows), pool)
     states = [found.get(entry.path) or pin_state(local, entry, state) for entry, state in rows]
     return pc.replace_with_mask(told, asked, pa.array(states, pa.string()))
 
 
-def _kept(local: Local, entries: Iterable[Entry], pool: Executor) -> dict[str, PinState]:
+def kept_pins(local: Local, entries: Iterable[Entry], pool: Executor) -> dict[str, PinState]:
     """The states of the pins of versions and generations, where the source tells of many at once, by path."""
     several: dict[int, tuple[KeepingSource, list[Entry]]] = {}
     for entry in entries:

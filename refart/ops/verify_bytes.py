@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from refart.context import Context
 from refart.entries import Entry, entries_of
@@ -119,11 +119,11 @@ def _since(journal: Journal, manifest: str, since: datetime | str | None, *, res
     wanted_s = None if since is None else past_time(since, "since").timestamp()
     if restart and since is not None:
         raise InvalidInputError("restart=True reads everything again, and since= less: choose one")
-    now_s = time.time()
     began_s = None if restart else journal.unfinished(manifest)
     if began_s is None:
-        journal.begin(manifest, now_s)
-    return min(each for each in (wanted_s, began_s, now_s) if each is not None)
+        began_s = time.time()
+        journal.begin(manifest, began_s)
+    return began_s if wanted_s is None else wanted_s
 
 
 def _pass(
@@ -135,11 +135,13 @@ def _pass(
     task: Task,
 ) -> BytesReport:
     report = BytesReport()
+    submitted_s: dict[Part, float] = {}  # by this clock, whoever reads
 
     def left() -> Iterator[Part]:
         for part in parts:
             known = journal.found(part, since_s)
             if known is None:
+                submitted_s[part] = time.time()
                 yield part
                 continue
             found = BytesReport(**known)
@@ -147,21 +149,12 @@ def _pass(
             task.advance(part.rows, size_bytes=found.read_bytes)
             add_up(report, found)
 
-    for part, timed in map_parts(context, _timed, left(), executor=executor, task=task):
-        add_up(report, timed.report)
-        if timed.report.is_good:  # what is wrong is looked at again
-            journal.note(part, timed.began_s, asdict(timed.report))
+    for part, found in map_parts(context, verify_part, left(), executor=executor, task=task):
+        began_s = submitted_s.pop(part)
+        add_up(report, found)
+        if found.is_good:  # what is wrong is looked at again
+            journal.note(part, began_s, asdict(found))
     return report
-
-
-class _Timed(NamedTuple):
-    report: BytesReport
-    began_s: float
-
-
-def _timed(worker: Worker, part: Part) -> _Timed:
-    began_s = time.time()
-    return _Timed(verify_part(worker, part), began_s)
 
 
 def verify_part(worker: Worker, part: Part) -> BytesReport:
