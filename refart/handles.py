@@ -51,6 +51,8 @@ class ArtifactEntry(Entry):
         Raises `InvalidInputError` for managed files, places without such URLs and credentials that cannot sign;
         `ReferenceChangedError`, `ReferenceMissingError` where what is unpinned is not there any more.
         """
+        from refart.ops.presign import presign  # here, since it is rarely asked for and takes long to load
+
         return presign(self._artifact._logged_context().local, self, expires_s)
 
     def download(self, root: str | os.PathLike[str] | None = None) -> str:
