@@ -5,10 +5,11 @@ First a plan, from one listing; then what it says, and nothing else. A second ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import pyarrow as pa
@@ -30,7 +31,8 @@ from refart.manifest.reader import Manifest
 from refart.manifest.roots import Root
 from refart.manifest.spill import Rows, Spill
 from refart.ops import live, restore_files, select
-from refart.ops.live import State
+from refart.ops.live import PinState, State
+from refart.ops.status import kept_pins
 from refart.parallel import map_bounded, thread_pool
 from refart.sources.base import PinnedSource, WritableSource
 from refart.sources.local import canonical_uri
@@ -98,6 +100,14 @@ class _Look(NamedTuple):
     state: State
     old: Entry | None
     new: Entry | None
+
+
+class _Looked(NamedTuple):
+    """A path with what was found where it is wanted, and where it was."""
+
+    path: str
+    here: _Look
+    there: _Look
 
 
 @dataclass(slots=True)
@@ -305,39 +315,32 @@ class _Planner:
 
     def in_place(self, pages: Iterable[pa.RecordBatch]) -> Iterator[Iterable[_Planned | None]]:
         """Rows for each page of a comparison with what lies where it was."""
-
-        def decide(looked: tuple[str, _Look]) -> _Planned | None:
-            path, look = looked
-            return self._decide(path, look, look)
-
-        return self._each(map(_looked, pages), decide)
+        return self._each([_Looked(path, look, look) for path, look in _looked(page)] for page in pages)
 
     def elsewhere(
         self, was: Iterable[pa.RecordBatch], wanted: Iterable[pa.RecordBatch]
     ) -> Iterator[Iterable[_Planned | None]]:
         """Rows for the pages of two comparisons: with what lies where it was, and where it is wanted."""
 
-        def decide(looked: tuple[str, _Look, _Look]) -> _Planned | None:
-            return self._decide(*looked)
-
-        def looks() -> Iterator[list[tuple[str, _Look, _Look]]]:
+        def looks() -> Iterator[list[_Looked]]:
             for theirs, ours in aligned(was, wanted):
                 if ours.num_rows:
                     theirs = theirs.filter(pc.is_in(theirs["path"], value_set=ours["path"]))
                     there = dict(_looked(theirs)) if theirs.num_rows else {}
-                    yield [(path, look, there.get(path, look)) for path, look in _looked(ours)]
+                    yield [_Looked(path, look, there.get(path, look)) for path, look in _looked(ours)]
 
-        return self._each(looks(), decide)
+        return self._each(looks())
 
-    def _each(
-        self, pages: Iterable[Iterable[Any]], decide: Callable[[Any], _Planned | None]
-    ) -> Iterator[Iterable[_Planned | None]]:
+    def _each(self, pages: Iterable[list[_Looked]]) -> Iterator[Iterable[_Planned | None]]:
         with thread_pool(self._local.config.threads) as pool:
             for rows in pages:
+                # Of most, it is enough to know that the pinned write is kept; some servers tell that of many at once.
+                asked = (row.there.old for row in rows if row.there.old and _is_told_by_pin(row.there))
+                decide = partial(self._decide, kept_pins(self._local, asked, pool))
                 yield map_bounded(pool, decide, rows, window=4 * self._local.config.threads)
 
-    def _decide(self, path: str, here: _Look, there: _Look) -> _Planned | None:
-        """What to do where `here` was found; `there` is what was found of the recorded entry itself."""
+    def _decide(self, kept: Mapping[str, PinState], looked: _Looked) -> _Planned | None:
+        path, here, there = looked
         now, state, uri = here.new, here.state, _uri_of(here)
         if state == "unchanged":
             return None
@@ -353,7 +356,7 @@ class _Planner:
         if names.uri_scheme(uri) == "file":
             return self._from_here(row, entry, there)
         try:
-            source = self._source(entry, there)
+            source = self._source(entry, there, kept.get(path))
         except PermissionDeniedError as error:
             return row._replace(why=str(error))
         if source is None:
@@ -381,10 +384,12 @@ class _Planner:
             return row._replace(action="unverifiable")
         return row._replace(why="neither the store nor the cache of this machine has its bytes")
 
-    def _source(self, entry: Entry, there: _Look) -> Entry | None:
+    def _source(self, entry: Entry, there: _Look, kept: PinState | None) -> Entry | None:
         """The write to copy: the current one where that is right, else the pinned one where it is kept."""
         if there.state == "unchanged" and there.new is not None:
             return replace(there.new, path=entry.path)
+        if kept in ("superseded", "lost"):
+            return entry if kept == "superseded" else None
         source = self._local.sources.for_uri(entry.uri or "")
         if not isinstance(source, PinnedSource):
             return None
@@ -448,6 +453,12 @@ def _looked(page: pa.RecordBatch) -> Iterator[tuple[str, _Look]]:
             for side in ("old", "new")
         )
         yield row["path"], _Look(row["change"], old, new)
+
+
+def _is_told_by_pin(look: _Look) -> bool:
+    """Whether all that `PinnedSource.pinned` would tell of the recorded write is recorded, but whether it is kept."""
+    algo = "" if look.old is None else checksums.split(look.old.content_id)[0]
+    return look.state in ("modified", "removed") and algo in ("md5", "etag", "generation")
 
 
 def _uri_of(look: _Look) -> str:

@@ -51,6 +51,20 @@ def test_a_versioned_bucket_comes_back_by_one_copy_a_change(
     assert again.counts["new"] == 1
 
 
+def test_whether_many_versions_are_kept_is_asked_by_few_requests(
+    refart_workspace, versioned_lake, s3_requests
+):
+    for number in range(40):
+        versioned_lake.put(f"many/{number}", b"1")
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/many")
+    for number in range(40):
+        versioned_lake.delete(f"many/{number}")
+    s3_requests.clear()
+    plan = artifact.restore_plan()
+    assert s3_requests.operations == ["ListObjectVersions"] * 2
+    assert plan.execute().restored_files == s3_requests.count("CopyObject") == 40
+
+
 def test_what_is_new_is_deleted_only_when_asked_and_can_come_back(refart_workspace, versioned_lake):
     before = content(versioned_lake)
     artifact = log(refart_workspace, versioned_lake.uri)
