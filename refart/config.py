@@ -10,6 +10,7 @@
 | `REFART_CACHE_BYTES` | `cache_bytes`   | 10 GiB; 0 switches the cache off            |
 | `REFART_THREADS`     | `threads`       | 4 a core, between 8 and 32                  |
 | `REFART_SINGLE_WRITER` | `single_writer` | false: true lets a server hold a store that ignores exclusive creation |
+| `REFART_OPENLINEAGE` | `openlineage`   | false: true sends OpenLineage events of runs (docs/lineage.md) |
 | `REFART_STORAGE_OPTIONS` | `storage_options` | per URI prefix, in the words of the fsspec driver |
 
     [storage_options."s3://lake"]
@@ -51,6 +52,7 @@ class Config:
     cache_bytes: int = DEFAULT_CACHE_BYTES
     threads: int = field(default_factory=default_threads)
     single_writer: bool = False
+    openlineage: bool = False
     storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     def options_for(self, uri: str) -> dict[str, Any]:
@@ -92,7 +94,17 @@ def _as_folder(uri: str) -> str:
 _CASELESS = re.compile(r"https?://[^/]*|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
-_KNOWN = {"url", "store", "project", "cache", "cache_bytes", "threads", "single_writer", "storage_options"}
+_KNOWN = {
+    "url",
+    "store",
+    "project",
+    "cache",
+    "cache_bytes",
+    "threads",
+    "single_writer",
+    "openlineage",
+    "storage_options",
+}
 
 
 def load(environ: Mapping[str, str] | None = None) -> Config:
@@ -144,6 +156,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         cache_bytes=number("REFART_CACHE_BYTES", "cache_bytes", DEFAULT_CACHE_BYTES, 0),
         threads=number("REFART_THREADS", "threads", default_threads(), 1),
         single_writer=flag("REFART_SINGLE_WRITER", "single_writer"),
+        openlineage=flag("REFART_OPENLINEAGE", "openlineage"),
         storage_options=options,
     )
 

@@ -63,6 +63,7 @@ class Run(RunRecord):
         )
         context.catalog.save_run(row)
         super().__init__(context, row)
+        self._events = ops.openlineage.Emitter(context, row) if context.local.config.openlineage else None
         _active.add(self)
 
     # -- log ---------------------------------------------------------------------------------------
@@ -96,6 +97,7 @@ class Run(RunRecord):
         artifact._adopt(self._context, ops.commit.log(self._context, artifact._draft, request))
         if artifact.created:
             ops.pins.warn(unkept)
+        self._tell(artifact, request)
         weak = artifact.weak_count
         if artifact.created and weak:
             _log.warning(
@@ -149,7 +151,8 @@ class Run(RunRecord):
             committed = ops.commit.log(self._context, merged, request)
         finally:
             merged.close()
-        return artifact._adopt(self._context, committed)
+        self._tell(artifact._adopt(self._context, committed), request)
+        return artifact
 
     # -- use ---------------------------------------------------------------------------------------
 
@@ -171,6 +174,8 @@ class Run(RunRecord):
         if artifact.state == "draft":
             artifact = self.log_artifact(artifact)
         self._context.catalog.record_use(self.id, artifact._logged().key, datetime.now(UTC))
+        if self._events is not None:
+            self._events.used(artifact._logged())
         return artifact
 
     def link_artifact(
@@ -195,6 +200,8 @@ class Run(RunRecord):
         self._context.catalog.save_run(ended)
         self._row = ended
         _active.discard(self)
+        if self._events is not None:
+            self._events.ended(ended)
 
     def __enter__(self) -> Run:
         return self
@@ -228,7 +235,15 @@ class Run(RunRecord):
             raise ConflictError(
                 f"{artifact.qualified_name} belongs to another project; link_artifact makes it known here"
             )
-        return artifact._adopt(self._context, ops.commit.log_again(self._context, row, request))
+        self._tell(artifact._adopt(self._context, ops.commit.log_again(self._context, row, request)), request)
+        return artifact
+
+    def _tell(self, artifact: Artifact, request: ops.commit.Request) -> None:
+        """Send what was logged, and what it was made of, to whoever follows the run."""
+        if self._events is not None:
+            if request.inputs:
+                self._events.used(*self._context.catalog.version_rows(request.inputs))
+            self._events.logged(artifact._logged())
 
     def _request(
         self, artifact: Artifact, aliases: Iterable[str] | None, tags: Iterable[str] | None

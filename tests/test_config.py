@@ -40,6 +40,7 @@ def test_every_setting_of_the_file(file: Path) -> None:
         cache_bytes = 0
         threads = 3
         single_writer = true
+        openlineage = true
         [storage_options."s3://lake"]
         profile = "lake"
     """
@@ -51,6 +52,7 @@ def test_every_setting_of_the_file(file: Path) -> None:
         cache_bytes=0,
         threads=3,
         single_writer=True,
+        openlineage=True,
         storage_options={"s3://lake": {"profile": "lake"}},
     )
 
@@ -66,6 +68,7 @@ def test_every_setting_of_the_file(file: Path) -> None:
         ("REFART_THREADS", "5", "threads", 5),
         ("REFART_SINGLE_WRITER", "true", "single_writer", True),
         ("REFART_SINGLE_WRITER", "false", "single_writer", False),
+        ("REFART_OPENLINEAGE", "true", "openlineage", True),
     ],
 )
 def test_the_environment_wins(file: Path, variable: str, value: str, field: str, expected: object) -> None:
