@@ -11,7 +11,6 @@ from refart.entries import Entry, page_of
 from refart.errors import InvalidInputError
 from refart.manifest.draft import Added
 from refart.ops import download as ops_download
-from refart.ops.presign import presign
 from refart.ops.stream import open_entry
 
 if TYPE_CHECKING:
