@@ -44,5 +44,5 @@ def materialize(settings: Settings, name: str, path: str | None, at_risk: bool, 
     settings.output.record(
         {"created": logged.created, "run": run.id, **asdict(report), **record},
         headline=f"{logged.qualified_name} {state}",
-        hide=("created", "name", "version", "created_at"),
+        hide=("created", "name", "version", "created_at", "manifest_digest", "source_version"),
     )

@@ -40,5 +40,5 @@ def relocate(settings: Settings, name: str, old: str, new: str, checksum: str | 
     settings.output.record(
         {"created": logged.created, "run": run.id, "moved_entries": moved, **record},
         headline=f"{logged.qualified_name} {state}",
-        hide=("created", "name", "version", "created_at"),
+        hide=("created", "name", "version", "created_at", "manifest_digest", "source_version"),
     )

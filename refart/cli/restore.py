@@ -81,21 +81,18 @@ def restore(
         settings.output.note(
             f"of {len(report.unverified):,} copies only the size could be compared: they have another kind of ETag"
         )
-    settings.output.record(
-        {
-            "name": artifact.qualified_name,
-            "to": plan.to,
-            "unchanged_files": plan.unchanged_files,
-            "managed_files": plan.managed_files,
-            "new_files": plan.counts["new"],
-            "unverifiable_files": plan.counts["unverifiable"],
-            **asdict(report),
-        },
-        headline=f"{artifact.qualified_name}: {said}"
-        if plan.is_empty
-        else f"{artifact.qualified_name} is restored",
-        hide=("name",),
-    )
+    record = {
+        "name": artifact.qualified_name,
+        "to": plan.to,
+        "unchanged_files": plan.unchanged_files,
+        "managed_files": plan.managed_files,
+        "new_files": plan.counts["new"],
+        "unverifiable_files": plan.counts["unverifiable"],
+        **asdict(report),
+    }
+    done = f"{artifact.qualified_name}: {said}" if plan.is_empty else f"{artifact.qualified_name} is restored"
+    nothing = [key for key, value in record.items() if value == 0]
+    settings.output.record(record, headline=done, hide=["name", *nothing])
     report.check()
 
 
