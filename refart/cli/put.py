@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("sources", type=given, metavar="SOURCE...", nargs=-1)
+@click.argument("sources", type=given, metavar="[SOURCE...]", nargs=-1)
 @click.option(
     "--refresh",
     type=given,
