@@ -70,11 +70,11 @@ def _held(context: Context, uri: str, finding: Finding, expiry: Expiry) -> Findi
     when = ""
     if expiry.noncurrent_days is not None:
         expires_at = min(row.created_at for row in rows) + timedelta(days=expiry.noncurrent_days)
-        when = f", which may lose bytes from {expires_at:%Y-%m-%d} on where objects were overwritten since"
-    named = ", ".join(str(key) for key in keys[:NAMED]) + (", …" if len(keys) > NAMED else "")
+        when = f"; what was overwritten since may be gone from {expires_at:%Y-%m-%d} on"
+    more = f" and {len(keys) - NAMED:,} more" if len(keys) > NAMED else ""
     return replace(
         finding,
-        what=f"{finding.what}; {len(keys):,} version{'s' * (len(keys) > 1)} here point there ({named}){when}",
+        what=f"{finding.what}; versions here point there: {', '.join(map(str, keys[:NAMED]))}{more}{when}",
         versions=tuple(map(str, keys)),
         expires_at=expires_at,
     )

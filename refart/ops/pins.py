@@ -23,7 +23,7 @@ _PLACE: Final = re.compile(
 )
 """A bucket or container of a store that can keep versions. GCS always tells generations, kept or not."""
 
-_KEPT: Final = r"^(version|generation):"
+KEPT: Final = r"^(version|generation):"
 
 _log = logging.getLogger("refart.pins")
 _lock = threading.Lock()

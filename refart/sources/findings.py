@@ -108,20 +108,18 @@ def days(count: int) -> str:
 
 
 def of_sample(count: int, of: int, what: str) -> str:
-    """`3 of the first 1,000 objects`, `all 7 objects`"""
-    return f"all {of:,} {what}" if count == of else f"{count:,} of the first {of:,} {what}"
+    """`3 of the first 1,000 objects`"""
+    return f"{count:,} of the first {of:,} {what}"
 
 
 def listed(found: Listed, where: str) -> Finding:
     """What one response of a listing told."""
     objects, keys = found.objects.num_rows, len(found.keys)
     if not keys:
-        return Finding(
-            "warn", "list", f"nothing lies at {where}", "there is nothing to log", "check the prefix"
-        )
+        return warn("list", f"nothing lies at {where}", "there is nothing to log", "check the prefix")
     more = "" if found.is_last else " and more"
     old = f", {keys - objects:,} of them old versions, delete markers or folders" if keys > objects else ""
-    return ok("list", f"{keys:,} keys{more} were listed{old}")
+    return ok("list", f"listing works: {keys:,}{more} found{old}")
 
 
 def identities(rows: Sequence[Row], why: str) -> Iterator[Finding]:

@@ -68,8 +68,8 @@ class TestVersionsAtRisk:
         finding = self.lifecycle(refart_workspace, lake.uri)
         assert finding.versions == ("default/raw:v0", "default/raw:v1")
         assert finding.expires_at == first.created_at + timedelta(days=30)
-        assert "2 versions here point there (default/raw:v0, default/raw:v1)" in finding.what
-        assert f"may lose bytes from {finding.expires_at:%Y-%m-%d} on" in finding.what
+        assert "versions here point there: default/raw:v0, default/raw:v1;" in finding.what
+        assert f"may be gone from {finding.expires_at:%Y-%m-%d} on" in finding.what
         assert self.lifecycle(refart_workspace, f"{lake.uri}/raw/2026").versions == finding.versions
         assert self.lifecycle(refart_workspace, f"{lake.uri}/raw/labels.json").versions == finding.versions
 

@@ -286,6 +286,25 @@ class TestOnS3:
             version = run.log_artifact(taken)
             assert Path(version.download()).joinpath("README.txt").read_bytes() == LAKE_OBJECTS["README.txt"]
 
+    def test_status_and_refresh_know_what_the_inventory_told(
+        self, unversioned_lake: Lake, tmp_path: Path, refart_workspace: Workspace
+    ) -> None:
+        """Encrypted objects, too, of which a listing tells less than the inventory."""
+        objects = unversioned_lake.client.list_objects_v2(Bucket=unversioned_lake.bucket)["Contents"]
+        rows = [
+            row(o["Key"], size=o["Size"], e_tag=o["ETag"].strip('"'), encryption_status=encryption)
+            for o, encryption in zip(objects, ["SSE-KMS", "SSE-S3", "SSE-KMS", None], strict=True)
+        ]
+        inventories.write(put_into(tmp_path), [rows], source=unversioned_lake.bucket)
+        draft = Artifact("a", "dataset")
+        draft.add_inventory(tmp_path / MANIFEST)
+        before = entries(draft)
+        assert draft.refresh().is_empty
+        assert [entry.content_id for entry in entries(draft)] == [entry.content_id for entry in before]
+        unversioned_lake.put("later", b"x")
+        report = draft.refresh()
+        assert (report.kept, report.added) == (4, 1)
+
     def test_a_manifest_of_another_form_of_json(
         self, versioned_lake: Lake, refart_workspace: Workspace
     ) -> None:
