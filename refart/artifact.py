@@ -462,9 +462,10 @@ class Artifact:
         what is new or changed is identified, as `checksum=` said when its prefix was added. What is gone is removed,
         and so comes back what was removed from the draft by hand. Managed files stay, also in the place of an object.
 
-        `executor` lists large prefixes, and computes `"sha256"` and `"stored"`. All or nothing: after an error the draft
-        is as it was. Raises `PermissionDeniedError` where something may not be looked at; `NotFoundError` where a prefix that had
-        entries has none now, since a lost mount looks like that, unless `allow_empty`; and as `add_reference` does.
+        `executor` lists large prefixes, and computes `"sha256"` and `"stored"`. All or nothing: after an error the
+        draft is as it was. Raises `PermissionDeniedError` where something may not be looked at; `NotFoundError` where a
+        prefix that had entries has none now, since a lost mount looks like that, unless `allow_empty`; and as
+        `add_reference` does.
         """
         return ops.refresh.refresh(
             self._here(), self._editable(), executor=executor, allow_empty=allow_empty

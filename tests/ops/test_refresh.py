@@ -101,6 +101,28 @@ def test_entries_are_identified_as_their_root_was(
     ]
 
 
+def test_each_prefix_is_refreshed_by_its_own_checksum(
+    refart_workspace: Workspace, versioned_lake: Any, s3_requests: Any
+) -> None:
+    """Also one that lies inside of another, and single objects beside them."""
+    draft = refart_workspace.draft("data")
+    draft.add_reference(f"{versioned_lake.uri}/raw", name="all")
+    draft.add_reference(f"{versioned_lake.uri}/raw/2026", name="strong", checksum="sha256", include="a.*")
+    draft.add_references([f"{versioned_lake.uri}/README.txt"], checksum="sha256")
+    base = log(refart_workspace, draft)
+    versioned_lake.put("raw/2026/a.csv", b"changed")
+    versioned_lake.put("raw/2026/a.txt", b"new")
+    versioned_lake.put("README.txt", b"changed")
+    s3_requests.clear()
+    draft = base.new_draft()
+    assert draft.refresh() == RefreshReport(kept=2, added=2, changed=3, removed=0, repinned=0)
+    assert s3_requests.count("GetObject") == 3
+    assert {handle.path: handle.content_id.partition(":")[0] for handle in draft.entries()} == {
+        **dict.fromkeys(("all/2026/a.csv", "all/2026/a.txt", "all/2026/b.csv", "all/labels.json"), "md5"),
+        **dict.fromkeys(("README.txt", "strong/a.csv", "strong/a.txt"), "sha256"),
+    }
+
+
 def test_managed_files_stay_also_in_the_place_of_an_object(
     refart_workspace: Workspace, versioned_lake: Any, tmp_path: Path
 ) -> None:
