@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from refart.config import Config
 from refart.context import Context, Local
 from refart.entries import Page
+from refart.errors import InvalidInputError
 from refart.local import local_side
 from refart.manifest.index import ManifestIndex, ShardInfo
 from refart.manifest.reader import Manifest
@@ -112,18 +113,21 @@ def parts_of(
             yield Part(shard, start, min(start + most, shard.rows))
 
 
-def sample_of(parts: Iterable[Part], count: int, seed: int) -> list[Part]:
-    """Draw so many rows from all of some parts, each with the same chance; the same ones for the same seed.
+def sample_of(shards: Iterable[ShardInfo], count: int, seed: int) -> list[Part]:
+    """Draw so many rows from all of some shards, each with the same chance; the same ones for the same seed.
 
-    What is drawn is told by numbers, so nothing is read for it. All parts where they have no more rows.
+    What is drawn is told by numbers, so nothing is read for it. All parts where there are no more rows. Raises
+    `InvalidInputError` for a number of rows that cannot be drawn.
     """
-    parts = list(parts)
-    ends = list(accumulate(part.rows for part in parts))
-    if not parts or count >= ends[-1]:
-        return parts
+    if count < 1:
+        raise InvalidInputError(f"sample must be at least 1, not {count}")
+    shards = list(shards)
+    ends = list(accumulate(shard.rows for shard in shards))
+    if not shards or count >= ends[-1]:
+        return list(parts_of(shards))
     noise = random.Random(seed)  # noqa: S311  # no secret
     drawn = Counter(bisect_right(ends, row) for row in noise.sample(range(ends[-1]), count))
-    return [parts[n]._replace(drawn=drawn[n], seed=seed) for n in sorted(drawn)]
+    return [Part(shards[n], 0, shards[n].rows, drawn[n], seed) for n in sorted(drawn)]
 
 
 def map_parts(

@@ -78,7 +78,6 @@ def verify_bytes(
     executor: Executor | None = None,
 ) -> BytesReport:
     """Stream and hash every entry. See `Artifact.verify_bytes`."""
-    parts = parts_of(manifest.index.shards, size_bytes=PART_BYTES)
     with (
         closing(Journal(context.local.config.cache_folder(), context.store.url)) as journal,
         context.local.reporter.task(
@@ -92,26 +91,20 @@ def verify_bytes(
             for _, found in map_parts(
                 context,
                 verify_part,
-                sample_of(parts, check_sample(sample), seed),
+                sample_of(manifest.index.shards, sample, seed),
                 executor=executor,
                 task=task,
             ):
                 add_up(report, found)
         else:
             known_since_s = _since(journal, manifest.index.address, since, restart=restart)
+            parts = parts_of(manifest.index.shards, size_bytes=PART_BYTES)
             report = _pass(context, journal, parts, known_since_s, executor, task)
             journal.finish(manifest.index.address)
     for paths in (report.modified, report.missing, report.denied, report.unverified):
         paths.sort()
     report.checked_by = {rung: n for rung in get_args(Rung) if (n := report.checked_by.get(rung))}
     return report
-
-
-def check_sample(count: int) -> int:
-    """Raises `InvalidInputError` for a number of entries that cannot be drawn."""
-    if count < 1:
-        raise InvalidInputError(f"sample must be at least 1, not {count}")
-    return count
 
 
 def _since(journal: Journal, manifest: str, since: datetime | str | None, *, restart: bool) -> float:

@@ -14,9 +14,8 @@ from refart.entries import Page
 from refart.errors import PermissionDeniedError, ReferenceMissingError
 from refart.manifest.reader import Manifest
 from refart.ops.live import Comparison, PinState, listed
-from refart.ops.shards import Part, Worker, map_parts, parts_of, sample_of
+from refart.ops.shards import Part, Worker, map_parts, sample_of
 from refart.ops.status import PIN_STATES, StatusReport, with_pin_states
-from refart.ops.verify_bytes import check_sample
 
 
 @dataclass(slots=True)
@@ -80,7 +79,7 @@ def verify_remote(
         report._add(status)
         report.pins = status.summary.pins  # with those that did not change
     else:
-        parts = sample_of(parts_of(manifest.index.shards), check_sample(sample), seed)
+        parts = sample_of(manifest.index.shards, sample, seed)
         for _, pages in map_parts(context, _looked_at, parts, executor=executor):
             report._add(pages)
         for paths in (report.lost, report.unverifiable, report.denied):

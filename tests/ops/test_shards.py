@@ -17,7 +17,7 @@ from refart.context import Context
 from refart.errors import FormatError
 from refart.manifest.index import ShardInfo
 from refart.manifest.reader import Manifest
-from refart.ops.shards import Part, Worker, map_parts, parts_of
+from refart.ops.shards import Part, Worker, map_parts, parts_of, sample_of
 from tests.manifest.support import small_shards
 
 
@@ -93,6 +93,30 @@ def test_parts_cover_a_shard(rows: int, size_bytes: int, most: int, part_bytes: 
     parts = list(parts_of([shard(rows, size_bytes)], rows=most, size_bytes=part_bytes))
     assert [row for part in rows_of(parts) for row in part] == list(range(rows))
     assert max(part.rows for part in parts) <= most
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=5), st.integers(1, 300), st.integers(0, 3))
+@settings(max_examples=50)
+def test_a_sample_is_so_many_rows(rows: list[int], count: int, seed: int) -> None:
+    """Each row once, and all of them where there are no more."""
+    shards = [replace(shard(n, n), key=f"{number:064}") for number, n in enumerate(rows)]
+    parts = sample_of(shards, count, seed)
+    drawn = [(part.shard.key, row) for part in parts for row in part.numbers().to_pylist()]
+    assert len(set(drawn)) == len(drawn) == sum(part.rows for part in parts) == min(count, sum(rows))
+    assert sample_of(shards, count, seed) == parts
+
+
+def test_a_sample_is_drawn_from_all_rows_alike() -> None:
+    shards = [replace(shard(n, n), key=f"{number:064}") for number, n in enumerate((1, 9))]
+    drawn = [
+        (part.shard.rows, row)
+        for seed in range(2000)
+        for part in sample_of(shards, 1, seed)
+        for row in part.numbers().to_pylist()
+    ]
+    counts = [drawn.count(row) for row in set(drawn)]
+    assert len(counts) == 10
+    assert 140 < min(counts) <= max(counts) < 260
 
 
 def test_large_entries_make_small_parts() -> None:
