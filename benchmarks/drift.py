@@ -1,4 +1,4 @@
-"""Measures what it costs to ask whether a version still is what its source holds: status, verify.
+"""Measures what it costs to ask whether a version still is what its source holds: status, verify, restore.
 
     python -m benchmarks.drift --objects 100000 1000000
 
@@ -9,6 +9,8 @@ On a simulated versioned S3, each step in a process of its own, the start of Pyt
 - `status`: nothing changed
 - `verify --remote --sample`: `--sample` entries by chance
 - `status, all changed`: of a version of the old versions of all objects (`as_of`), in a bucket of its own
+- `restore plan`: of both versions, nothing being executed
+- `materialize`: with `--size-bytes`, the bytes of all objects come into the store
 - `verify --bytes`, the same `--since` (all noted), and `--sample`: with `--size-bytes`, the size of every object
 
 `--records FILE` appends one line of JSON a step: bench (`drift`), step, objects, size_bytes; cpu_s, wall_s, rss_mb;
@@ -37,8 +39,11 @@ STEPS: Final = {
     "log": "log(uri)",
     "status": "artifact().status().read()",
     "verify --remote --sample": "artifact().verify_remote(sample=sample)",
+    "restore plan": "artifact().restore_plan()",
+    "materialize": "artifact().new_draft().materialize()",
     "log, old versions": f"log(uri, as_of='{OLD}')",
     "status, all changed": "artifact().status().read()",
+    "restore plan, all changed": "artifact().restore_plan()",
     "verify --bytes": "artifact().verify_bytes()",
     "verify --bytes --since": "artifact().verify_bytes(since='2026-01-01T00:00:00Z')",
     "verify --bytes --sample": "artifact().verify_bytes(sample=sample)",
@@ -89,9 +94,12 @@ def measure(step: str, ready: dict[str, Any], folder: str, sample: int) -> dict[
 def run(objects: int, *, size_bytes: int | None = None, sample: int = 1000) -> Iterator[dict[str, Any]]:
     """The records of all steps."""
     sized = {} if size_bytes is None else {"size_bytes": size_bytes}
-    today = ["add_reference", "log", "status", "verify --remote --sample"]
-    reading = [step for step in STEPS if "--bytes" in step] if size_bytes is not None else []
-    for noncurrent, steps in ((0, [*today, *reading]), (1, ["log, old versions", "status, all changed"])):
+    today = ["add_reference", "log", "status", "verify --remote --sample", "restore plan"]
+    reading = (
+        ["materialize", *(step for step in STEPS if "--bytes" in step)] if size_bytes is not None else []
+    )
+    past = ["log, old versions", "status, all changed", "restore plan, all changed"]
+    for noncurrent, steps in ((0, [*today, *reading]), (1, past)):
         with (
             simulated_s3(objects=objects, versions="on", noncurrent=noncurrent, **sized) as ready,
             tempfile.TemporaryDirectory() as folder,
