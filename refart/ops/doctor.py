@@ -59,11 +59,14 @@ def examine(local: Local, uri: str, context: Context | None = None) -> Iterator[
 
 def _held(context: Context, uri: str, finding: Finding, expiry: Expiry) -> Finding:
     """The finding with the versions that the rule can take bytes from, and from when on."""
-    index(context)
     first = max(uri, expiry.prefix, key=len)
-    holders = context.catalog.holders(first, first + "\U0010ffff")
-    keys = sorted({key for holder in holders for key in holder.versions})
-    rows = context.catalog.version_rows(keys)
+    try:
+        index(context)
+        holders = context.catalog.holders(first, first + "\U0010ffff")
+        keys = sorted({key for holder in holders for key in holder.versions})
+        rows = context.catalog.version_rows(keys)
+    except RefartError as error:
+        return replace(finding, what=f"{finding.what}; which versions point there is not known: {error}")
     if not rows:
         return replace(finding, what=f"{finding.what}; no version here points there")
     expires_at = None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from refart import Api, Workspace
-from refart.errors import InvalidInputError, StoreError
+from refart.errors import CatalogError, InvalidInputError, StoreError
 from refart.sources.findings import MAX_REQUESTS, Finding
 from refart.sources.registry import Sources
 from refart.store.folder import FolderStore
@@ -72,6 +72,16 @@ class TestVersionsAtRisk:
         assert f"may be gone from {finding.expires_at:%Y-%m-%d} on" in finding.what
         assert self.lifecycle(refart_workspace, f"{lake.uri}/raw/2026").versions == finding.versions
         assert self.lifecycle(refart_workspace, f"{lake.uri}/raw/labels.json").versions == finding.versions
+
+    def test_a_catalog_that_does_not_answer(
+        self, lake: Bucket, refart_workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise CatalogError("the catalog is locked")
+
+        monkeypatch.setattr(type(refart_workspace._context.catalog), "holders", fail)
+        finding = self.lifecycle(refart_workspace, lake.uri)
+        assert "not known: the catalog is locked" in finding.what
 
     def test_none(self, lake: Bucket, refart_workspace: Workspace) -> None:
         finding = self.lifecycle(refart_workspace, lake.uri)
