@@ -33,7 +33,7 @@ _SAID: Final = {
 
 
 @click.command(cls=Command)
-@click.argument("name", metavar="NAME:VERSION")
+@click.argument("name", metavar="NAME[:VERSION]")
 @click.option("--path", metavar="PREFIX", help="Only this entry, or what lies below this folder.")
 @click.option("--to", metavar="URI", help="Restore to this prefix. Default: where everything was.")
 @click.option("--delete", is_flag=True, help="Delete what the version did not record.")

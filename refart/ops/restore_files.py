@@ -33,6 +33,8 @@ def write(context: Context, entry: Entry, uri: str, *, over: Entry | None) -> No
     `PermissionDeniedError`, `SourceError`, and the errors of a stream.
     """
     path = _path_of(uri)
+    if os.path.islink(path):  # the link stays, and leads to the bytes
+        path = os.path.realpath(path)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         temporary = files.temporary_name(os.path.dirname(path))

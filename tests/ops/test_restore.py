@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from refart import Artifact
-from refart.errors import InvalidInputError, NotFoundError, ReferenceMissingError
+from refart.errors import InvalidInputError, NotFoundError, ReferenceMissingError, SourceError
+from refart.manifest.roots import Root
+from refart.ops import live
+from refart.sources.s3 import S3Source
 from tests.ops.test_live import log
 
 VERSIONED, PLAIN = "versioned_lake", "unversioned_lake"
@@ -210,6 +215,69 @@ def test_files_come_back_from_the_store_or_the_cache(refart_workspace, tmp_path)
     }
     assert (folder / "stored").stat().st_mode & 0o777 == 0o640
     assert artifact.restore(to=tmp_path / "back", allow_missing=True).restored_files == 3
+
+
+def test_a_link_to_a_file_stays_one(refart_workspace, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").write_text("1")
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere")
+    artifact = log(refart_workspace, str(tmp_path / "data"))
+    artifact.download(tmp_path / "there")
+    (tmp_path / "elsewhere").write_text("2")
+    artifact.restore()
+    assert (tmp_path / "data" / "link").is_symlink()
+    assert (tmp_path / "elsewhere").read_text() == "1"
+
+
+def test_a_copy_whose_answer_is_lost_is_looked_at(refart_workspace, versioned_lake, monkeypatch):
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/raw")
+    spoil(versioned_lake)
+    copy = S3Source.copy
+
+    def lost(self, entry, to, *, over):
+        copy(self, entry, to, over=over)
+        raise SourceError("the server hung up", transient=True)
+
+    monkeypatch.setattr(S3Source, "copy", lost)
+    assert artifact.restore().restored_files == 2
+    assert artifact.restore_plan().is_empty
+
+
+def test_a_source_that_fails_ends_it_and_the_rest_is_planned_anew(
+    refart_workspace, versioned_lake, monkeypatch
+):
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/raw")
+    spoil(versioned_lake)
+    copy, may_copy = S3Source.copy, threading.Semaphore(1)
+
+    def once(self, entry, to, *, over):
+        if not may_copy.acquire(blocking=False):
+            raise SourceError("the server is out of order")
+        return copy(self, entry, to, over=over)
+
+    monkeypatch.setattr(S3Source, "copy", once)
+    with pytest.raises(SourceError, match="out of order"):
+        artifact.restore()
+    monkeypatch.setattr(S3Source, "copy", copy)
+    assert artifact.restore_plan().counts["copy"] == 1
+    assert artifact.restore().restored_files == 1
+
+
+@pytest.mark.parametrize(
+    ("root", "prefix", "listed"),
+    [
+        (Root("s3://b/data"), None, [Root("s3://b/data")]),
+        (Root("s3://b/data"), "x/y", [Root("s3://b/data/x/y", "x/y")]),
+        (Root("s3://b", "in"), "in", [Root("s3://b", "in")]),
+        (Root("s3://b", "in/deep"), "in", [Root("s3://b", "in/deep")]),
+        (Root("s3://b/", "in"), "in/x", [Root("s3://b/x", "in/x")]),
+        (Root("s3://b", "in"), "inner", []),
+        (Root("s3://b", "in", include=("*.jpg",)), "in/x", [Root("s3://b", "in", include=("*.jpg",))]),
+        (Root("s3://b"), "a%2F", [Root("s3://b")]),
+    ],
+)
+def test_only_what_may_hold_a_path_is_listed(root, prefix, listed):
+    assert list(live.narrowed([root], prefix)) == listed
 
 
 @pytest.mark.parametrize("to", ["s3://", "https://host/x", ""])
