@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from tests.cli.calls import Calls
+from tests.cli.test_docs import DOCS, table
 
 MANIFEST = {
     "version": 1,
@@ -17,7 +19,10 @@ def test_an_export_is_imported_by_another_workspace(cli: Calls, folder: Path) ->
     cli("put", "data", "-a", "golden")
     written = cli("export", "data:golden", "--to", "data.tar", "--json").document
     assert (written["file"], written["versions"], written["blobs"]) == ("data.tar", 1, 3)
+    rows = table((DOCS / "cli.md").read_text(), "## JSON")
+    assert set(written) == set(re.findall(r"`(\w+)`", rows["export"][0]))
     taken = cli("import", "data.tar", "-w", "elsewhere", "--json").document
+    assert set(taken) <= set(re.findall(r"`(\w+)`", rows["import"][0]))
     assert taken == {"created": ["default/data:v0"], "present": [], "dropped_edges": 0, "missing_blobs": 0}
     assert cli("show", "data:golden", "-w", "elsewhere", "--json").document["entries"] == 3
     again = cli("import", "data.tar", "-w", "elsewhere").stdout

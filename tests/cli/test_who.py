@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from tests.cli.calls import Calls
+from tests.cli.test_docs import DOCS, table
 
 
 def test_who_names_the_versions_that_hold_a_file(cli: Calls, folder: Path) -> None:
@@ -15,6 +17,8 @@ def test_who_names_the_versions_that_hold_a_file(cli: Calls, folder: Path) -> No
     assert [(row["name"], row["entries"], row["size_bytes"]) for row in used] == [("default/data:v0", 2, 3)]
     assert [example["path"] for example in used[0]["examples"]] == ["train/a.txt", "train/b.txt"]
     assert [run["job_type"] for run in used[0]["used_by"]] == ["get"]
+    (documented,) = table((DOCS / "cli.md").read_text(), "## JSON")["who"]
+    assert {*used[0], *used[0]["examples"][0]} <= set(re.findall(r"`(\w+)`", documented))
     (line,) = cli("who", "data/labels.json").stdout.splitlines()[1:]
     assert "default/data:v0" in line
     assert "(get)" in line

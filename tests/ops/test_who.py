@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from sqlalchemy import text
 
-from refart import ops
+from refart import Api, ops
 from refart.catalog.base import Committed, VersionKey
 from refart.context import Context
 from refart.entries import Entry, page_of
@@ -22,6 +22,8 @@ from refart.manifest.shards import ShardFile
 from refart.ops.commit import Request
 from refart.ops.who import WhoReport, who
 from refart.workspace import Workspace
+from tests.lakes import Lake
+from tests.places import on_every_kind
 
 
 def entry(uri: str, path: str | None = None, **fields: Any) -> Entry:
@@ -211,3 +213,17 @@ def test_what_is_found_is_what_a_look_at_every_entry_finds(
     ]
     found = held(who(context, uri)).get(str(version.key), 0)
     assert found == len(expected)
+
+
+@on_every_kind()
+def test_who_finds_objects_wherever_they_lie(lake: Lake) -> None:
+    workspace = Api()  # knows how to reach the lake
+    for key in ("a/x", "a2/y"):
+        lake.put(key, key.encode())
+    draft = workspace.draft("data")
+    draft.add_references([lake.uri_of("a/x"), lake.uri_of("a2/y")], base=lake.uri)
+    with workspace.init() as run:
+        run.log_artifact(draft)
+    assert held(workspace.who(lake.uri_of("a"))) == {"default/data:v0": 1}
+    assert held(workspace.who(lake.uri)) == {"default/data:v0": 2}
+    assert held(workspace.who(lake.uri_of("a/x/z"))) == {}
