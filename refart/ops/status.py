@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refart.context import Local
-from refart.entries import Entry
+from refart.entries import BATCH_ROWS, Entry
 from refart.errors import PermissionDeniedError
 from refart.manifest.changes import COMPARED
 from refart.manifest.reader import Manifest, Scope
+from refart.manifest.runs import concat
 from refart.manifest.shards import exact_sum
 from refart.ops.live import (
     STATES,
@@ -135,10 +136,22 @@ def with_pin_states(local: Local, compared: Iterable[pa.RecordBatch]) -> Iterato
     """Pages of `COMPARED` as pages of `STATUS`. Only versions and generations of what changed are asked about: by one
     request each, or fewer where many lie close together."""
     with thread_pool(local.config.threads) as pool:
-        for page in compared:
+        for page in _together(compared):
             yield pa.RecordBatch.from_arrays(
                 [*page.columns[:2], _pin_states(local, page, pool), *page.columns[2:]], schema=STATUS
             )
+
+
+def _together(pages: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Small pages as larger ones: the more is asked about at once, the fewer requests it takes."""
+    waiting: list[pa.RecordBatch] = []
+    for page in pages:
+        waiting.append(page)
+        if sum(batch.num_rows for batch in waiting) >= BATCH_ROWS:
+            yield concat(waiting)
+            waiting = []
+    if waiting:
+        yield concat(waiting)
 
 
 def _pin_states(local: Local, page: pa.RecordBatch, pool: Executor) -> pa.StringArray:
