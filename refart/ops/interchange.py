@@ -79,7 +79,7 @@ def export_tar(
 ) -> ExportReport:
     """Write versions with all that belongs to them. See `Workspace.export_tar`."""
     project, versions = _chosen(context, what)
-    snapshot = _snapshot(context, project, versions)
+    snapshot = _snapshot(context, versions)
     live = [row for row in versions if row.deleted_at is None]
     manifests = {a: Manifest.open(context.store, a) for a in sorted({row.manifest.address for row in live})}
     shards = {shard.key: (m, shard) for m in manifests.values() for shard in m.index.shards}
@@ -135,7 +135,7 @@ def _chosen(context: Context, what: str) -> tuple[str, list[VersionRow]]:
     return project, rows
 
 
-def _snapshot(context: Context, project: str, versions: list[VersionRow]) -> Snapshot:
+def _snapshot(context: Context, versions: list[VersionRow]) -> Snapshot:
     """The rows, all runs that logged or used them, and what these runs logged and used besides."""
     catalog = context.catalog
     keys = {row.key for row in versions}

@@ -101,7 +101,10 @@ def who(context: Context, uri: str, *, examples: int = EXAMPLES) -> WhoReport:
 
 
 def index(context: Context) -> None:
-    """Tell the catalog of the URIs of manifests that an older refart logged: each is read once and for all."""
+    """Tell the catalog of the URIs of manifests that an older refart logged: each is read once and for all.
+
+    Raises `FormatError` or `NotFoundError` for one that cannot be read: it might hold what is asked for.
+    """
     missing = context.catalog.without_uris()
     if not missing:
         return
