@@ -74,6 +74,7 @@ PLANNED: Final[pa.Schema] = pa.schema(
 NAMED: Final = 5
 """Entries that an error names."""
 
+_DENIED: Final = "it may not be looked at: get access to it"
 _LOST: Final = {
     "removed": "it is gone, and no version of it is pinned",
     "modified": "it was overwritten, and no version of it is pinned",
@@ -352,7 +353,7 @@ class _Planner:
         assert entry is not None
         row = _Planned(path, "impossible", entry.size, uri, now=now)
         if state == "denied":
-            return row._replace(why="it may not be looked at: get access to it")
+            return row._replace(why=_DENIED)
         if names.uri_scheme(uri) == "file":
             return self._from_here(row, entry, there)
         try:
@@ -364,7 +365,7 @@ class _Planner:
                 return row._replace(action="unverifiable")
             kind = (entry.pin or "").partition(":")[0]
             gone = kind in ("version", "generation")
-            return row._replace(why=f"the pinned {kind} is gone" if gone else _LOST[there.state])
+            return row._replace(why=f"the pinned {kind} is gone" if gone else _LOST.get(there.state, _DENIED))
         if _same_content(now, source):
             return None  # what was recorded could not be compared with it; the pinned write itself can
         if (why := self._cannot_write(str(source.uri), uri)) is not None:

@@ -7,7 +7,13 @@ import threading
 import pytest
 
 from refart import Artifact
-from refart.errors import InvalidInputError, NotFoundError, ReferenceMissingError, SourceError
+from refart.errors import (
+    InvalidInputError,
+    NotFoundError,
+    PermissionDeniedError,
+    ReferenceMissingError,
+    SourceError,
+)
 from refart.manifest.roots import Root
 from refart.ops import live
 from refart.sources.s3 import S3Source
@@ -163,6 +169,21 @@ def test_an_overwritten_object_of_a_bucket_without_versions_is_lost(refart_works
     spoil(unversioned_lake)
     with pytest.raises(ReferenceMissingError, match="no version of it is pinned"):
         artifact.restore()
+
+
+@pytest.mark.parametrize("to", [None, "back"])
+def test_what_may_not_be_looked_at_is_named(refart_workspace, unversioned_lake, monkeypatch, to):
+    artifact = log(refart_workspace, f"{unversioned_lake.uri}/raw")
+    scan = S3Source.scan
+
+    def denied(self, uri, **options):
+        if uri.endswith("/raw"):
+            raise PermissionDeniedError(f"{uri} may not be listed")
+        return scan(self, uri, **options)
+
+    monkeypatch.setattr(S3Source, "scan", denied)
+    with pytest.raises(ReferenceMissingError, match="it may not be looked at"):
+        artifact.restore(to=to and f"{unversioned_lake.uri}/{to}")
 
 
 def test_what_changed_since_the_plan_is_left_as_it_is(refart_workspace, versioned_lake):
