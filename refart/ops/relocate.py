@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from refart import checksums, names
 from refart.context import Local
-from refart.entries import Entry, Page, page_of, prefixed
+from refart.entries import SCHEMA, Entry, Page, page_of, prefixed
 from refart.errors import (
     ChecksumError,
     InvalidInputError,
@@ -19,7 +19,6 @@ from refart.errors import (
     ReferenceChangedError,
     ReferenceMissingError,
 )
-from refart.manifest.changes import COMPARED
 from refart.manifest.draft import Draft
 from refart.manifest.roots import Root, joined
 from refart.ops import live
@@ -47,7 +46,7 @@ def relocate(
     """Let the references below `old` point below `new`; how many. See `Artifact.relocate`."""
     if checksum not in (None, "sha256"):
         raise InvalidInputError(f"checksum must be 'sha256' or None, not {checksum!r}")
-    move = _Move(_prefix(old), _prefix(new))
+    move = _Move(prefix_of(old), prefix_of(new))
     if move.old == move.new:
         raise InvalidInputError(f"{old} and {new} are the same prefix")
     if not any(page.num_rows for page in map(move.below, draft.pages())):
@@ -190,8 +189,6 @@ def _read(local: Local, entry: Entry) -> Checked:
 
 def _found(page: pa.RecordBatch) -> Page:
     """The entries of unchanged rows of `COMPARED`: what was recorded of the content, where and as it lies now."""
-    assert page.schema.equals(COMPARED)
-    empty = page_of([])
     columns = [
         page["path"],
         pc.coalesce(page["old_size"], page["new_size"]),
@@ -199,10 +196,12 @@ def _found(page: pa.RecordBatch) -> Page:
         page["old_uri"],
         page["new_pin"],
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=empty.schema)
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
-def _prefix(uri: str) -> str:
+def prefix_of(uri: str) -> str:
+    """A URI, or a path of this machine, as what other URIs begin with: without a slash at its end. Raises
+    `InvalidInputError` for one that names nothing."""
     uri = names.check_uri(uri)
     if names.uri_scheme(uri) in (None, "file"):
         uri = canonical_uri(uri)

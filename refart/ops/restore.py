@@ -32,10 +32,10 @@ from refart.manifest.roots import Root
 from refart.manifest.spill import Rows, Spill
 from refart.ops import live, restore_files, select
 from refart.ops.live import PinState, State
+from refart.ops.relocate import prefix_of
 from refart.ops.status import kept_pins
 from refart.parallel import map_bounded, thread_pool
 from refart.sources.base import PinnedSource, WritableSource
-from refart.sources.local import canonical_uri
 
 Action: TypeAlias = Literal["copy", "write", "delete", "new", "unverifiable", "impossible"]
 """What a plan says of an entry or object.
@@ -285,7 +285,7 @@ def plan(
     """What is to be done so that the source holds what the version recorded. See `Artifact.restore_plan`."""
     select.selection(manifest, label, path_prefix=path_prefix)  # raises where there is nothing
     prefix = path_prefix.rstrip("/") if path_prefix else None
-    target = None if to is None else _checked(to)
+    target = None if to is None else _target(to)
     made = RestorePlan(context, label, target)
     made.managed_files = _count_managed(manifest, prefix)
     planner = _Planner(context, target, delete)
@@ -429,13 +429,10 @@ class _Moved:
             yield pa.RecordBatch.from_arrays(list(columns.values()), schema=page.schema)
 
 
-def _checked(to: str) -> str:
-    uri = names.check_uri(to)
-    if names.uri_scheme(uri) in (None, "file"):
-        uri = canonical_uri(uri)
-    if names.uri_scheme(uri) == "https" or not uri.partition("://")[2].strip("/"):
+def _target(to: str) -> str:
+    if names.uri_scheme(names.check_uri(to)) in ("http", "https"):
         raise InvalidInputError(f"{to} is no prefix to restore to: name one, such as s3://bucket/prefix")
-    return uri.rstrip("/")
+    return prefix_of(to)
 
 
 def _count_managed(manifest: Manifest, prefix: str | None) -> int:
