@@ -467,9 +467,7 @@ class Artifact:
         prefix that had entries has none now, since a lost mount looks like that, unless `allow_empty`; and as
         `add_reference` does.
         """
-        return ops.refresh.refresh(
-            self._here(), self._editable(), executor=executor, allow_empty=allow_empty
-        )
+        return ops.refresh.refresh(self._here(), self._editable(), executor=executor, allow_empty=allow_empty)
 
     def materialize(
         self,
@@ -940,7 +938,12 @@ class Artifact:
         version as an input of the run, and how it was chosen as `description`. Raises `NotFoundError` where nothing is
         chosen, `InvalidInputError` for a sample of more than there is.
         """
-        how: dict[str, Any] = {"path_prefix": path_prefix, "include": include, "exclude": exclude, "sample": sample}
+        how: dict[str, Any] = {
+            "path_prefix": path_prefix,
+            "include": include,
+            "exclude": exclude,
+            "sample": sample,
+        }
         chosen = names.check_name(name or f"{self._name}-subset", "artifact name")
         pages = ops.subset.chosen(self._reader(), self._label(), seed=seed, **how)
         draft = ops.subset.subset(pages, self._label())
@@ -965,7 +968,12 @@ class Artifact:
         drafts are named `name-part` (`name` is this artifact's by default). The other arguments are those of `select`,
         and so is all else. Raises `NotFoundError` where a part would be empty.
         """
-        how: dict[str, Any] = {"path_prefix": path_prefix, "include": include, "exclude": exclude, "sample": sample}
+        how: dict[str, Any] = {
+            "path_prefix": path_prefix,
+            "include": include,
+            "exclude": exclude,
+            "sample": sample,
+        }
         for part in parts:
             names.check_name(f"{name or self._name}-{part}", "artifact name")
         pages = ops.subset.chosen(self._reader(), self._label(), seed=seed, **how)

@@ -24,7 +24,7 @@ from tests.ops.support import sha256, tree, write
 
 # A process that has everything imported, and forks one for each step.
 forkserver = multiprocessing.get_context("forkserver")
-forkserver.set_forkserver_preload([__name__, "refart.sources.local", "psycopg", "s3fs"])
+forkserver.set_forkserver_preload([__name__, "refart.sources.local.source", "psycopg", "s3fs"])
 
 
 class Steps:

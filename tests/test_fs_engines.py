@@ -17,7 +17,7 @@ import refart
 from refart import Workspace
 from refart.fs import RefartFileSystem
 from refart.s3server import S3Requests
-from refart.sources import s3_reading
+from refart.sources.s3 import reading as s3_reading
 from refart.testing import Lake
 
 ROWS = 20_000

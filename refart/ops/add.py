@@ -25,7 +25,7 @@ from refart.ops.patterns import Patterns, page_filter, patterns_of
 from refart.parallel import map_bounded, thread_pool
 from refart.progress import Task
 from refart.sources.base import HistorySource
-from refart.sources.local import canonical_uri
+from refart.sources.local.source import canonical_uri
 
 
 def add_reference(

@@ -41,5 +41,5 @@ def _ask(config: Config, uri: str, listing: str, prefix: str, asked: list[Wanted
 
 @lru_cache(maxsize=8)
 def _ranged(source: ObjectSource, uri: str, listing: str, prefix: str) -> Ranged | None:
-    """One for each listing, since it learns what is best for it (see `s3_lister`)."""
+    """One for each listing, since it learns what is best for it (see `s3.lister`)."""
     return source.ranged(uri, prefix)

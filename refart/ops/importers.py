@@ -21,7 +21,7 @@ from refart.entries import BATCH_ROWS, Entry, check_page, page_of
 from refart.errors import FormatError, InvalidInputError, NotFoundError
 from refart.files import open_for_reading
 from refart.manifest.draft import Added, Draft
-from refart.sources.local import canonical_uri
+from refart.sources.local.source import canonical_uri
 
 _MD5_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{22}==\Z")
 _MD5_HEX: Final = re.compile(r"[0-9a-f]{32}\Z")

@@ -38,7 +38,7 @@ from refart.ops.patterns import Patterns, page_filter, patterns_of
 from refart.ops.stream import stream
 from refart.parallel import map_bounded, thread_pool
 from refart.sources import objects
-from refart.sources.local import canonical_uri
+from refart.sources.local.source import canonical_uri
 
 VERSION: Final = "2016-11-30"
 """The one version of the manifest that there is."""

@@ -89,7 +89,10 @@ class _Watched:
 
     def check(self, entries: int, removed: int) -> None:
         """Raises `NotFoundError` where something would be emptied."""
-        ways = "nothing was changed: check the URI, its mount and who may list it, or pass allow_empty=True (--allow-empty)"
+        ways = (
+            "nothing was changed: check the URI, its mount and who may list it, or pass allow_empty=True"
+            " (--allow-empty)"
+        )
         for root, count in self._empty.items():
             if count:
                 raise NotFoundError(f"nothing lies at {root.uri} now, where {count:,} entries were; {ways}")

@@ -24,7 +24,7 @@ from refart.manifest.roots import Root, joined
 from refart.ops import live
 from refart.ops.stream import Checked, stream
 from refart.parallel import map_bounded, thread_pool
-from refart.sources.local import canonical_uri
+from refart.sources.local.source import canonical_uri
 from refart.sources.objects import pin_without_content_id
 
 NAMED: Final = 5

@@ -24,7 +24,7 @@ from refart.manifest.reader import Manifest, open_shard
 from refart.manifest.shards import exact_sum
 from refart.manifest.uris import UriRanges
 from refart.parallel import map_bounded, thread_pool
-from refart.sources.local import canonical_uri
+from refart.sources.local.source import canonical_uri
 
 EXAMPLES: Final = 5
 

@@ -6,7 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Renewed(Generic[T]):
             return self._made[1]
 
 
-def _environment() -> dict[object, object]:
+def _environment() -> dict[Any, Any]:
     """The environment as it is now, to be compared with what it was. That is done for each request, and so without
     decoding it, where `os.environ` has it as it is."""
     return dict(getattr(os.environ, "_data", os.environ))

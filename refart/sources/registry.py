@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from refart import names
 from refart.config import Config
 from refart.errors import InvalidInputError, RefartError, SourceError
-from refart.sources import generic_schemes
 from refart.sources.clients import harmless, harmless_cause
+from refart.sources.generic import schemes as generic_schemes
 
 if TYPE_CHECKING:
     from refart.receipts import Receipts
@@ -25,16 +25,16 @@ ENTRY_POINT_GROUP: Final = "refart.sources"
 """Third parties register `scheme = "module:Class"` here. A built-in scheme cannot be replaced."""
 
 BUILT_IN: Final = {
-    "abfs": "refart.sources.azure:AzureSource",
-    "abfss": "refart.sources.azure:AzureSource",
-    "az": "refart.sources.azure:AzureSource",
-    "file": "refart.sources.local:LocalSource",
-    "gcs": "refart.sources.gcs:GCSSource",
-    "gs": "refart.sources.gcs:GCSSource",
-    "http": "refart.sources.http:HTTPSource",
-    "https": "refart.sources.http:HTTPSource",
-    "s3": "refart.sources.s3:S3Source",
-    "s3a": "refart.sources.s3:S3Source",
+    "abfs": "refart.sources.azure.source:AzureSource",
+    "abfss": "refart.sources.azure.source:AzureSource",
+    "az": "refart.sources.azure.source:AzureSource",
+    "file": "refart.sources.local.source:LocalSource",
+    "gcs": "refart.sources.gcs.source:GCSSource",
+    "gs": "refart.sources.gcs.source:GCSSource",
+    "http": "refart.sources.http.source:HTTPSource",
+    "https": "refart.sources.http.source:HTTPSource",
+    "s3": "refart.sources.s3.source:S3Source",
+    "s3a": "refart.sources.s3.source:S3Source",
 }
 """Scheme → class. A class is called with one argument, the storage options of the URI's prefix; that of
 `file` with the receipts of this machine as well."""
@@ -55,7 +55,7 @@ EXTRAS: Final = {
 }
 """Scheme → the extra of this package that installs what its source needs."""
 
-GENERIC: Final = "refart.sources.generic:GenericSource"
+GENERIC: Final = "refart.sources.generic.source:GenericSource"
 """The source of every other scheme that fsspec has a driver for."""
 
 METHODS: Final = ("scan", "stat", "fetch", "open")
@@ -83,7 +83,7 @@ class Sources:
 
         Whatever is added and whatever is read passes here, and a manifest may come from anybody: raises
         `InvalidInputError` for a URI that `names.check_uri` refuses, a scheme nobody serves or no reference may use
-        (`generic_schemes`), and storage options that its source does not accept; `SourceError` where the driver is not
+        (`generic.schemes`), and storage options that its source does not accept; `SourceError` where the driver is not
         installed.
         """
         names.check_uri(uri)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refart.sources import s3_lister
+from refart.sources.s3 import lister as s3_lister
 from refart.testing import Lake
 from refart.workspace import Workspace
 from tests.cli.calls import Calls

@@ -14,9 +14,9 @@ from refart.entries import Entry
 from refart.errors import InvalidInputError, ReferenceChangedError, ReferenceMissingError
 from refart.handles import ArtifactEntry
 from refart.s3server import S3Requests
-from refart.sources.azure import AzureSource
-from refart.sources.gcs import GCSSource
-from refart.sources.s3 import S3Source
+from refart.sources.azure.source import AzureSource
+from refart.sources.gcs.source import GCSSource
+from refart.sources.s3.source import S3Source
 from refart.testing import Lake as Bucket
 from tests.gcs import service_account
 from tests.lakes import Lake

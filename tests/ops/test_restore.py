@@ -16,7 +16,7 @@ from refart.errors import (
 )
 from refart.manifest.roots import Root
 from refart.ops import live
-from refart.sources.s3 import S3Source
+from refart.sources.s3.source import S3Source
 from tests.ops.test_live import log
 
 VERSIONED, PLAIN = "versioned_lake", "unversioned_lake"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import refart
 from refart.errors import InvalidInputError, NotFoundError, SourceError
-from refart.sources import s3_history
 from refart.sources.listed import Row
+from refart.sources.s3 import history as s3_history
 from tests.clocks import next_second
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

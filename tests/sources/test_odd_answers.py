@@ -15,22 +15,18 @@ from _pytest.fixtures import SubRequest
 from refart.entries import Entry, check_page, page_of, prefixed
 from refart.errors import RefartError, SourceError
 from refart.ops.stream import Verifier
-from refart.sources import (
-    azure_client,
-    azure_listing,
-    gcs_client,
-    gcs_listing,
-    http_client,
-    listed,
-    objects,
-    pinned,
-    s3_listing,
-)
-from refart.sources.azure import AzureSource
+from refart.sources import listed, objects, pinned
+from refart.sources.azure import client as azure_client
+from refart.sources.azure import listing as azure_listing
+from refart.sources.azure.source import AzureSource
 from refart.sources.base import Source
-from refart.sources.gcs import GCSSource
-from refart.sources.http import HTTPSource
-from refart.sources.s3 import S3Source
+from refart.sources.gcs import client as gcs_client
+from refart.sources.gcs import listing as gcs_listing
+from refart.sources.gcs.source import GCSSource
+from refart.sources.http import client as http_client
+from refart.sources.http.source import HTTPSource
+from refart.sources.s3 import listing as s3_listing
+from refart.sources.s3.source import S3Source
 from tests.sources.one_answer import OneAnswer
 
 

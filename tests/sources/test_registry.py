@@ -18,8 +18,11 @@ from fsspec.registry import _registry
 
 from refart.config import Config
 from refart.errors import InvalidInputError, SourceError
-from refart.sources import azure_uris, gcs, registry, s3
+from refart.sources import registry
+from refart.sources.azure import uris as azure_uris
+from refart.sources.gcs import source as gcs
 from refart.sources.registry import Sources
+from refart.sources.s3 import source as s3
 
 
 class Elsewhere:
@@ -178,7 +181,7 @@ def test_options_lie_above_those_of_fsspec(monkeypatch: pytest.MonkeyPatch) -> N
     )
     monkeypatch.setitem(fsspec.config.conf, "s3a", {"anon": True})
     config = Config(storage_options={"s3://lake": {"profile": "lake"}})
-    with patch("refart.sources.s3.S3Source") as made:
+    with patch("refart.sources.s3.source.S3Source") as made:
         Sources(config).for_uri("s3://lake/k")
         Sources(config).for_uri("s3a://other/k")
     endpoint = "https://s3.example.org"
@@ -210,7 +213,7 @@ def test_drivers_that_fsspec_makes_have_its_configuration(monkeypatch: pytest.Mo
 
 def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "botocore", None)
-    for module in [name for name in sys.modules if name.startswith("refart.sources.s3")]:
+    for module in [name for name in sys.modules if name.startswith("refart.sources.s3.")]:
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(SourceError, match=r"s3:// needs botocore.*pip install 'refart\[s3\]'"):
         Sources(Config()).for_uri("s3://b/k")

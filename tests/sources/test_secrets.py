@@ -16,7 +16,9 @@ import pytest
 from refart.config import Config
 from refart.entries import Entry
 from refart.errors import RefartError
-from refart.sources import azure_client, gcs_client, http_client
+from refart.sources.azure import client as azure_client
+from refart.sources.gcs import client as gcs_client
+from refart.sources.http import client as http_client
 from refart.sources.registry import Sources
 from tests.places import nobody
 from tests.sources.one_answer import OneAnswer

@@ -10,27 +10,30 @@ from typing import get_args
 import pytest
 
 from refart.ops.stream import Rung
-from refart.sources import azure_client, gcs_client, http_client, s3_client
+from refart.sources.azure import client as azure_client
+from refart.sources.gcs import client as gcs_client
+from refart.sources.http import client as http_client
 from refart.sources.registry import BUILT_IN, EXTRAS
+from refart.sources.s3 import client as s3_client
 from tests.sources.suite import SourceSuite
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "sources.md").read_text(encoding="utf-8")
 
 SUITES = {
-    "`s3://`, versioned bucket": ["test_s3.TestVersioned", "test_s3_seaweed.TestVersioned"],
-    "`s3://`, bucket without versions": ["test_s3.TestUnversioned", "test_s3_seaweed.TestUnversioned"],
-    "`gs://`, versioned bucket": ["test_gcs.TestVersioned"],
-    "`gs://`, bucket without versions": ["test_gcs.TestUnversioned"],
-    "`az://`, account with versions": ["test_azure_versions.TestSuite"],
-    "`az://`, account without versions": ["test_azure.TestContainer", "test_azure.TestURL"],
-    "`https://`, strong ETags": ["test_http.TestStrongETags", "test_http.TestBehindAToken"],
-    "`https://`, Last-Modified only": ["test_http.TestLastModifiedOnly"],
-    "`file://` and plain paths": ["test_local.TestSuite"],
-    "`sftp://`": ["test_generic.TestSFTP"],
-    "`webdav://`": ["test_generic.TestWebDAV"],
-    "`memory://`": ["test_generic.TestMemory"],
-    "any other driver of fsspec": ["test_generic.TestRepository"],
+    "`s3://`, versioned bucket": ["s3.test_source.TestVersioned", "s3.test_seaweed.TestVersioned"],
+    "`s3://`, bucket without versions": ["s3.test_source.TestUnversioned", "s3.test_seaweed.TestUnversioned"],
+    "`gs://`, versioned bucket": ["gcs.test_source.TestVersioned"],
+    "`gs://`, bucket without versions": ["gcs.test_source.TestUnversioned"],
+    "`az://`, account with versions": ["azure.test_versions.TestSuite"],
+    "`az://`, account without versions": ["azure.test_source.TestContainer", "azure.test_source.TestURL"],
+    "`https://`, strong ETags": ["http.test_source.TestStrongETags", "http.test_source.TestBehindAToken"],
+    "`https://`, Last-Modified only": ["http.test_source.TestLastModifiedOnly"],
+    "`file://` and plain paths": ["local.test_source.TestSuite"],
+    "`sftp://`": ["generic.test_source.TestSFTP"],
+    "`webdav://`": ["generic.test_source.TestWebDAV"],
+    "`memory://`": ["generic.test_source.TestMemory"],
+    "any other driver of fsspec": ["generic.test_source.TestRepository"],
 }
 
 
@@ -42,7 +45,7 @@ def table(heading: str) -> dict[str, list[str]]:
 
 
 def suite(name: str) -> type[SourceSuite]:
-    module, _, cls = name.partition(".")
+    module, _, cls = name.rpartition(".")
     found: type[SourceSuite] = getattr(importlib.import_module(f"tests.sources.{module}"), cls)
     return found
 
@@ -50,7 +53,7 @@ def suite(name: str) -> type[SourceSuite]:
 def shown(cls: type[SourceSuite]) -> dict[str, str]:
     """What the columns of the table have to say of a suite that passes."""
     weak = " (weak)" if cls.is_weak else ""
-    own_pin = cls.content_algo == "etag" or cls.__module__.rpartition(".")[2].startswith("test_s3")
+    own_pin = cls.content_algo == "etag" or cls.__module__.startswith("tests.sources.s3.")
     pin = {"version": "`version:`", "generation": "`generation:`"}.get(cls.held, "–")
     if cls.held == "etag":
         pin = "the ETag" if own_pin else "`etag:`"
@@ -77,11 +80,11 @@ def test_every_suite_stands_in_the_table_and_every_row_has_one() -> None:
     """A source that nobody documented, or a row that nobody tests."""
     assert table("What each source does").keys() == SUITES.keys()
     defined = set()
-    for file in HERE.glob("test_*.py"):
+    for file in HERE.glob("*/test_*.py"):
         for name in re.findall(
             r"^class (Test\w*)\((\w*Suite|KnownByTime|_OnNginx)\)", file.read_text(), re.MULTILINE
         ):
-            defined.add(f"{file.stem}.{name[0]}")
+            defined.add(f"{file.parent.name}.{file.stem}.{name[0]}")
     assert defined == {name for names in SUITES.values() for name in names}
 
 

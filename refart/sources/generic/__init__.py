@@ -1,0 +1,1 @@
+"""Whatever else fsspec has a driver for."""

@@ -1,0 +1,1 @@
+"""The source of S3, and what speaks its protocol."""
