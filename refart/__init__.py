@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Api": "refart.workspace",
-    "Artifact": "refart.artifact",
+    "Artifact": "refart.artifact.versions",
     "ArtifactEntry": "refart.handles",
     "filesystem": "refart.fs",
     "Run": "refart.run",

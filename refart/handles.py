@@ -14,17 +14,17 @@ from refart.ops import download as ops_download
 from refart.ops.stream import open_entry
 
 if TYPE_CHECKING:
-    from refart.artifact import Artifact
+    from refart.artifact.core import Core
 
 
 class ArtifactEntry(Entry):
     """One path of an artifact: plain data (`path`, `size`, `content_id`, `uri`, `pin`) that can fetch its bytes."""
 
     __slots__ = ("_artifact",)
-    _artifact: Artifact
+    _artifact: Core
 
     @classmethod
-    def _of(cls, artifact: Artifact, entry: Entry) -> ArtifactEntry:
+    def _of(cls, artifact: Core, entry: Entry) -> ArtifactEntry:
         self = cls(entry.path, entry.size, entry.content_id, entry.uri, entry.pin)
         object.__setattr__(self, "_artifact", artifact)
         return self
@@ -68,7 +68,7 @@ class ArtifactEntry(Entry):
 class Entries(Sequence[ArtifactEntry]):
     """Entries that were just added: their number is known, they are read when looked at."""
 
-    def __init__(self, artifact: Artifact, added: Added) -> None:
+    def __init__(self, artifact: Core, added: Added) -> None:
         self._artifact, self._added = artifact, added
 
     def __len__(self) -> int:
