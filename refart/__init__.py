@@ -20,7 +20,7 @@ TYPE_CHECKING = (
     False  # true to type checkers by its name; to import `typing` takes as long as to start Python
 )
 if TYPE_CHECKING:
-    from refart.artifact import Artifact
+    from refart.artifact.versions import Artifact
     from refart.errors import (
         CatalogError,
         ChecksumError,
