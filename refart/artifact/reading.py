@@ -191,13 +191,20 @@ class Reading(Core):
         equal content, is there. `sample` asks for so many entries instead, drawn from all with equal chances (the same
         ones for the same `seed`), by one or two requests each or fewer; managed files among them are passed over.
         `executor` lists large prefixes, or asks about the sample. `report.check()` raises `ReferenceMissingError` where
-        something is lost. Raises `SourceError`, `InvalidInputError`.
+        something is lost. Raises `SourceError`, `StoreError`, `InvalidInputError`, `NotFoundError` for a `path_prefix`
+        without entries.
         """
         if sample is not None and path_prefix:
             raise InvalidInputError("a sample is drawn from all entries; it takes no path_prefix=")
         context, prefix = self._logged_context(), folder_of(path_prefix)
         return ops.verify_remote.verify_remote(
-            context, self._reader(), prefix, sample=sample, seed=seed, executor=executor
+            context,
+            self._reader(),
+            prefix,
+            label=self._label(),
+            sample=sample,
+            seed=seed,
+            executor=executor,
         )
 
     def verify_bytes(
@@ -253,14 +260,21 @@ class Reading(Core):
         return self.get_entry(path).open()
 
     def diff(self, other: Core, path_prefix: str | None = None, *, moves: bool = True) -> Diff:
-        """What changed from this version to `other`: pages of changes by path, and a `summary` that grows with them.
+        """What changed from this version to `other`: pages of changes by path, and a `summary` when all of them were
+        taken; `read()` gives the summary alone.
 
         An entry is `added`, `removed`, `modified` (other bytes), `moved` (the same bytes at another path, by a hash) or
-        `relocated` (the same bytes at another URI). `path_prefix` narrows it to one entry or folder. Reads only shards
-        that differ. With `moves=False`, an entry that moved was removed and added, and changes come while they are
-        found.
+        `relocated` (the same bytes at another URI). `path_prefix` narrows it to one entry or folder; where
+        neither version has one, that raises `NotFoundError`. Reads only shards that differ. With `moves=False`, an
+        entry that moved was removed and added, and changes come while they are found.
         """
-        return manifest.compare.diff(self._reader(), other._reader(), folder_of(path_prefix), moves=moves)
+        if not isinstance(other, Core):
+            raise InvalidInputError(
+                f"diff() takes another Artifact, not {other!r}: workspace.artifact('name:v1') gives one"
+            )
+        old, new, prefix = self._reader(), other._reader(), folder_of(path_prefix)
+        ops.select.check_prefix(prefix, f"{self._label()} and {other._label()}", old, new)
+        return manifest.compare.diff(old, new, prefix, moves=moves)
 
     def diff_live(
         self, path_prefix: str | None = None, *, moves: bool = True, executor: Executor | None = None
@@ -270,11 +284,17 @@ class Reading(Core):
         Costs one listing of each prefix that was logged, and little for each single object; `executor` lists large
         prefixes. `added` is what lies below those prefixes now, and was not logged. `unknown` is what cannot be told:
         an object that was written again with the same size and no hash in common, or may not be looked at. Managed
-        files cannot change, and are left out. Raises `SourceError`.
+        files cannot change, and are left out. Raises `SourceError`; `NotFoundError` for a `path_prefix` at which
+        neither side has anything.
         """
         prefix = folder_of(path_prefix)
         return ops.diff.live(
-            self._logged_context().local, self._reader(), prefix, moves=moves, executor=executor
+            self._logged_context().local,
+            self._reader(),
+            prefix,
+            label=self._label(),
+            moves=moves,
+            executor=executor,
         )
 
     def diff_folder(
@@ -284,11 +304,14 @@ class Reading(Core):
 
         `root` is `./artifacts/name-v3` by default. Files are read only where size, modified time or inode changed since
         they were last hashed (`verify` reads all of them). `unknown` is a file of the right size of which no hash is
-        known. Symbolic links are no files of a version. Raises `NotFoundError` where there is no such folder.
+        known. Symbolic links are no files of a version. Raises `NotFoundError` where there is no such folder,
+        and for a `path_prefix` at which neither side has anything.
         """
         where = self.default_root() if root is None else root
+        if not isinstance(where, (str, os.PathLike)):
+            raise InvalidInputError(f"diff_folder() takes the path of a folder, not {where!r}")
         local, prefix = self._logged_context().local, folder_of(path_prefix)
-        return ops.diff.folder(local, self._reader(), where, prefix, moves=moves)
+        return ops.diff.folder(local, self._reader(), where, prefix, label=self._label(), moves=moves)
 
     # -- ask the source --------------------------------------------------------------------------
 
@@ -304,14 +327,17 @@ class Reading(Core):
 
         Tells of each reference what became of its object (`live.State`: unchanged, modified, rewritten, unverifiable,
         removed, denied), of each logged prefix what is new, and whether the recorded bytes can still be read
-        (`live.PinState`: pinned, equal, superseded, lost, unverifiable, denied). Managed files are left out.
+        (`live.PinState`: pinned, equal, superseded, stored, lost, unverifiable, denied). Managed files are left out.
 
         Costs one listing of each prefix that was logged, less than a HEAD for each single object, and a HEAD for each
         pinned version of what changed. `path_prefix` narrows the listing too, where no patterns were given. `unchanged`
-        gives rows of unchanged entries as well. `executor` lists large prefixes of S3 and GCS. Raises `SourceError`.
+        gives rows of unchanged entries as well. `executor` lists large prefixes of S3 and GCS. Raises `SourceError`,
+        `StoreError`; `NotFoundError` for a `path_prefix` at which neither side has anything.
         """
-        local, prefix = self._logged_context().local, folder_of(path_prefix)
-        return ops.status.StatusReport(local, self._reader(), prefix, unchanged=unchanged, executor=executor)
+        context, prefix = self._logged_context(), folder_of(path_prefix)
+        return ops.status.StatusReport(
+            context, self._reader(), prefix, label=self._label(), unchanged=unchanged, executor=executor
+        )
 
     # -- bring the source back ---------------------------------------------------------------------
 
@@ -353,10 +379,12 @@ class Reading(Core):
         - `to`: a prefix of the same kind of source, reached by the same account and options; each entry goes to its
           path below it. Default: where everything was.
         - `delete`: delete what was not recorded, below the logged prefixes (or `to`); on a bucket with versions, a
-          later restore can bring it back. Otherwise it is only listed (`new`).
+          later restore can bring it back. Otherwise it is only listed (`new`). Nothing is deleted or written beyond a
+          symbolic link below a logged folder or `to`.
         - `executor`: lists large prefixes.
 
-        Raises `NotFoundError` for a `path_prefix` without entries, `InvalidInputError`, `SourceError`.
+        Raises `NotFoundError` for a `path_prefix` without entries, `InvalidInputError` (also for a folder as `to` where
+        no reference is a file: `download` brings those bytes), `SourceError`.
         """
         return ops.restore.plan(
             self._logged_context(),
@@ -373,7 +401,8 @@ class Reading(Core):
     def to_arrow(self, columns: Sequence[str] | None = None, prefix: str | None = None) -> pyarrow.Table:
         """The entries as a `pyarrow.Table`, by path: `path`, `size`, `content_id`, `uri`, `pin`, or some of these.
 
-        `prefix` narrows it to one entry or folder. All of it is in memory at once; `to_batches` streams.
+        `prefix` narrows it to one entry or folder; where nothing is there, the table has no rows. All of it is in
+        memory at once; `to_batches` streams.
         """
         return self.to_batches(columns, prefix).read_all()
 
@@ -395,7 +424,8 @@ class Reading(Core):
         return self.to_batches().__arrow_c_stream__(requested_schema)
 
     def uris(self, prefix: str | None = None) -> Iterator[str]:
-        """The URIs of the references by path, as a stream; managed files have none, and are left out."""
+        """The URIs of the references by path, as a stream; managed files have none, and are left out. None where
+        nothing is at `prefix`."""
         return ops.tables.uris(self._pages_below(prefix))
 
     def sql(self, query: str) -> pyarrow.Table:

@@ -75,6 +75,7 @@ NAMED: Final = 5
 """Entries that an error names."""
 
 _DENIED: Final = "it may not be looked at: get access to it"
+_BEYOND: Final = "it is reached through the symbolic link {link}, beyond which nothing is {done}"
 _LOST: Final = {
     "removed": "it is gone, and no version of it is pinned",
     "modified": "it was overwritten, and no version of it is pinned",
@@ -118,6 +119,8 @@ class RestoreReport:
     restored_files: int = 0
     restored_bytes: int = 0
     deleted_files: int = 0
+    already_restored_files: int = 0
+    """What was as the plan wants it when its turn came: by somebody else, or the same plan before."""
     unverified: list[str] = field(default_factory=list)
     """Paths of which the copy has the right size, and nothing more can be compared: another kind of content id."""
     conflicts: list[str] = field(default_factory=list)
@@ -138,7 +141,7 @@ class RestoreReport:
 class RestorePlan:
     """What a restore would do; nothing is done before `execute`."""
 
-    def __init__(self, context: Context, label: str, to: str | None) -> None:
+    def __init__(self, context: Context, label: str, to: str | None, folders: frozenset[str]) -> None:
         self.to = to
         """The prefix to restore to; None for where everything was."""
         self.counts: dict[Action, int] = dict.fromkeys(ACTIONS, 0)
@@ -147,7 +150,7 @@ class RestorePlan:
         """Entries that need nothing."""
         self.managed_files = 0
         """Entries whose bytes are in the store: no source has them."""
-        self._context, self._label = context, label
+        self._context, self._label, self._folders = context, label, folders
         self._spill = Spill(None)
         self._pages: list[Rows] = []
 
@@ -173,15 +176,16 @@ class RestorePlan:
         more = f"; and {count - NAMED:,} more" if count > NAMED else ""
         raise ReferenceMissingError(
             f"{count:,} of the entries of {self._label} cannot be restored; nothing was written: {'; '.join(named)}"
-            f"{more}; allow_missing restores all others"
+            f"{more}; pass allow_missing=True (--allow-missing) to restore all others"
         )
 
     def execute(self, *, allow_missing: bool = False) -> RestoreReport:
         """Do what the plan says, many copies at once.
 
-        What changed since is left as it is, and reported (`conflicts`). The first other error ends the restore when
-        what is under way has ended; a new plan then has what is left. Raises as `check`, before anything is written;
-        `ConflictError` never, `ChecksumError` where a copy is not what was copied, `PermissionDeniedError`,
+        What changed since is left as it is, and reported (`conflicts`), unless it became what the plan wants, as it has
+        when the plan is carried out a second time (`already_restored_files`). The first other error ends the restore
+        when what is under way has ended; a new plan then has what is left. Raises as `check`, before anything is
+        written; `ConflictError` never, `ChecksumError` where a copy is not what was copied, `PermissionDeniedError`,
         `SourceError`.
         """
         self.check(allow_missing=allow_missing)
@@ -197,6 +201,8 @@ class RestorePlan:
                 size = row.size or 0
                 if outcome == "conflict":
                     report.conflicts.append(row.path)
+                elif outcome == "already":
+                    report.already_restored_files += 1
                 elif row.action == "delete":
                     report.deleted_files += 1
                 else:
@@ -227,17 +233,17 @@ class RestorePlan:
                 elif row.action == "impossible":
                     report.impossible.append(row.path)
 
-    def _do(self, row: _Planned) -> tuple[_Planned, Literal["done", "unverified", "conflict"]]:
+    def _do(self, row: _Planned) -> tuple[_Planned, Literal["done", "unverified", "already", "conflict"]]:
         """One write. What an answer leaves unclear is looked at."""
         try:
             return row, "done" if self._written(row) else "unverified"
         except (ConflictError, SourceError) as error:
             if isinstance(error, SourceError) and not error.transient:
                 raise
-            if self._is_done(row):  # the answer to a first try was lost, or somebody else was as quick
-                return row, "done"
             if isinstance(error, ConflictError):
-                return row, "conflict"
+                return row, "already" if self._is_done(row) else "conflict"
+            if self._is_done(row):  # only the answer was lost
+                return row, "done"
             raise
 
     def _written(self, row: _Planned) -> bool:
@@ -248,11 +254,11 @@ class RestorePlan:
             if isinstance(source, WritableSource):
                 source.delete(row.now)
             else:
-                restore_files.delete(local, row.now)
+                restore_files.delete(local, row.now, self._folders)
             return True
         assert row.source is not None
         if row.action == "write":
-            restore_files.write(self._context, row.source, row.uri, over=row.now)
+            restore_files.write(self._context, row.source, row.uri, over=row.now, folders=self._folders)
             return True
         assert isinstance(source, WritableSource)
         copied = source.copy(row.source, row.uri, over=row.now)
@@ -286,9 +292,12 @@ def plan(
     select.selection(manifest, label, path_prefix=path_prefix)  # raises where there is nothing
     prefix = path_prefix.rstrip("/") if path_prefix else None
     target = None if to is None else _target(to)
-    made = RestorePlan(context, label, target)
+    if target is not None:
+        _check_reachable(manifest, label, prefix, target)
+    folders = restore_files.folders_of(manifest.index.roots if target is None else [Root(target)])
+    made = RestorePlan(context, label, target, folders)
     made.managed_files = _count_managed(manifest, prefix)
-    planner = _Planner(context, target, delete)
+    planner = _Planner(context, target, delete, folders)
     with ExitStack() as stack:
 
         def compared(source: live.Pages, roots: Iterable[Root], *, changed_only: bool) -> live.Comparison:
@@ -311,8 +320,9 @@ def plan(
 class _Planner:
     """Decides about entries, by at most one request each."""
 
-    def __init__(self, context: Context, to: str | None, delete: bool) -> None:
+    def __init__(self, context: Context, to: str | None, delete: bool, folders: frozenset[str]) -> None:
         self._context, self._local, self._to, self._delete = context, context.local, to, delete
+        self._folders = folders
 
     def in_place(self, pages: Iterable[pa.RecordBatch]) -> Iterator[Iterable[_Planned | None]]:
         """Rows for each page of a comparison with what lies where it was."""
@@ -347,8 +357,9 @@ class _Planner:
             return None
         if state == "new":
             assert now is not None
-            can = self._delete and self._cannot_write(uri, uri) is None
-            return _Planned(path, "delete" if can else "new", now.size, uri, now=now)
+            why = self._cannot_delete(uri) if self._delete else None
+            can = self._delete and why is None
+            return _Planned(path, "delete" if can else "new", now.size, uri, why, now=now)
         entry = there.old
         assert entry is not None
         row = _Planned(path, "impossible", entry.size, uri, now=now)
@@ -377,10 +388,10 @@ class _Planner:
         if names.uri_scheme(entry.uri or "") != "file":
             return row._replace(why="it is no file of this machine: refart get downloads it")
         kept = restore_files.kept(self._context, entry)
-        if kept is not None:
-            return row._replace(action="write", source=kept)
-        if there.state == "unchanged":
-            return row._replace(action="write", source=entry)
+        if kept is not None or there.state == "unchanged":
+            if (link := restore_files.link_to(row.uri, self._folders, itself=True)) is not None:
+                return row._replace(why=_BEYOND.format(link=link, done="written"))
+            return row._replace(action="write", source=kept or entry)
         if there.state == "unverifiable":
             return row._replace(action="unverifiable")
         return row._replace(why="neither the store nor the cache of this machine has its bytes")
@@ -396,6 +407,13 @@ class _Planner:
             return None
         found = source.pinned(entry)
         return None if found is None else replace(found, path=entry.path)
+
+    def _cannot_delete(self, uri: str) -> str | None:
+        """Why what lies at `uri` stays; None where it can go."""
+        if names.uri_scheme(uri) != "file":
+            return self._cannot_write(uri, uri)
+        link = restore_files.link_to(uri, self._folders, itself=False)
+        return None if link is None else _BEYOND.format(link=link, done="deleted")
 
     def _cannot_write(self, uri: str, to: str) -> str | None:
         """Why what lies at `uri` cannot be copied to `to`; None where it can."""
@@ -433,6 +451,23 @@ def _target(to: str) -> str:
     if names.uri_scheme(names.check_uri(to)) in ("http", "https"):
         raise InvalidInputError(f"{to} is no prefix to restore to: name one, such as s3://bucket/prefix")
     return prefix_of(to)
+
+
+def _check_reachable(manifest: Manifest, label: str, prefix: str | None, target: str) -> None:
+    """Raise `InvalidInputError` where the target is a folder, and none of the references is a file."""
+    if names.uri_scheme(target) != "file":
+        return
+    other = None
+    for page in manifest.pages(prefix):
+        uris = page["uri"].drop_null()
+        if pc.any(pc.starts_with(uris, "file://"), min_count=0).as_py():
+            return
+        other = other or (uris[0].as_py() if len(uris) else None)
+    if other is not None:
+        raise InvalidInputError(
+            f"{label} cannot be restored to {target}: bytes cannot be copied by the server there, which holds {other}"
+            f" and the like; use refart get (Artifact.download)"
+        )
 
 
 def _count_managed(manifest: Manifest, prefix: str | None) -> int:

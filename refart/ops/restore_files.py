@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from io import FileIO
 from typing import Final
@@ -11,14 +12,38 @@ from refart import checksums, files
 from refart.context import Context, Local
 from refart.entries import Entry
 from refart.errors import ConflictError, PermissionDeniedError, SourceError
+from refart.manifest.roots import Root
 from refart.ops import seen
+from refart.ops.shards import Worker
 from refart.ops.stream import stream
 from refart.sources.writing import check_same
 
 _FILE: Final = "file://"
 
 
-def kept(context: Context, entry: Entry) -> Entry | None:
+def folders_of(roots: Iterable[Root]) -> frozenset[str]:
+    """The paths of those roots that lie on this machine."""
+    return frozenset(_path_of(root.uri).rstrip("/") or "/" for root in roots if root.uri.startswith(_FILE))
+
+
+def link_to(uri: str, folders: frozenset[str], *, itself: bool) -> str | None:
+    """The symbolic link that leads to a file, below the folder among these that holds it; None without one.
+
+    Whatever lies beyond a link is not what was logged as this file: another folder, or the same by another path.
+    `itself` counts the file too, where that is a link. What lies in no such folder was logged by its own path.
+    """
+    path = at = _path_of(uri)
+    link = None
+    while at not in folders:
+        if at == os.path.dirname(at):
+            return None
+        if (itself or at != path) and os.path.islink(at):
+            link = at
+        at = os.path.dirname(at)
+    return link
+
+
+def kept(context: Context | Worker, entry: Entry) -> Entry | None:
     """A managed file of the same bytes as this entry, where the store or the cache of this machine has them."""
     sha256 = seen.sha256_of(context.local.cache, entry)
     if sha256 is None or not (context.local.cache.has(sha256) or context.store.has("blobs", sha256)):
@@ -26,12 +51,15 @@ def kept(context: Context, entry: Entry) -> Entry | None:
     return Entry(entry.path, entry.size, f"sha256:{sha256}")
 
 
-def write(context: Context, entry: Entry, uri: str, *, over: Entry | None) -> None:
+def write(
+    context: Context, entry: Entry, uri: str, *, over: Entry | None, folders: frozenset[str] = frozenset()
+) -> None:
     """Write the bytes of an entry to a file: by rename, when they are right and `over` still lies there.
 
-    A file that is replaced gives its mode to the new one. Raises `ConflictError` where something else lies there,
-    `PermissionDeniedError`, `SourceError`, and the errors of a stream.
+    A file that is replaced gives its mode to the new one. Raises `ConflictError` where something else lies there, or a
+    link below one of `folders` leads there; `PermissionDeniedError`, `SourceError`, and the errors of a stream.
     """
+    _check_reached(uri, folders, itself=True)
     path = _path_of(uri)
     if os.path.islink(path):  # the link stays, and leads to the bytes
         path = os.path.realpath(path)
@@ -53,14 +81,20 @@ def write(context: Context, entry: Entry, uri: str, *, over: Entry | None) -> No
         raise _failed(error, path) from error
 
 
-def delete(local: Local, found: Entry) -> None:
-    """Delete a file that is still what was found. Raises as `write`."""
+def delete(local: Local, found: Entry, folders: frozenset[str] = frozenset()) -> None:
+    """Delete a file that is still what was found; of a link, the link. Raises as `write`."""
     uri = str(found.uri)
+    _check_reached(uri, folders, itself=False)
     check_same(uri, found, local.sources.for_uri(uri).stat(uri))
     try:
         os.unlink(_path_of(uri))
     except OSError as error:
         raise _failed(error, _path_of(uri)) from error
+
+
+def _check_reached(uri: str, folders: frozenset[str], *, itself: bool) -> None:
+    if (link := link_to(uri, folders, itself=itself)) is not None:
+        raise ConflictError(f"{_path_of(uri)!r} is reached through the symbolic link {link!r} now")
 
 
 def _bring(context: Context, entry: Entry, temporary: str) -> None:

@@ -205,7 +205,24 @@ def test_what_somebody_else_restored_meanwhile_is_no_conflict(refart_workspace, 
     spoil(versioned_lake)
     plan = artifact.restore_plan()
     artifact.restore()
-    assert plan.execute().conflicts == []
+    report = plan.execute()
+    assert (report.conflicts, report.restored_files, report.already_restored_files) == ([], 0, 2)
+
+
+def test_a_plan_that_is_carried_out_twice_counts_its_writes_once(refart_workspace, versioned_lake, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "kept").write_text("1")
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/raw", str(folder))
+    artifact.download(tmp_path / "there", path_prefix="kept")
+    spoil(versioned_lake)
+    (folder / "kept").write_text("2")
+    (folder / "new").write_text("new")
+    plan = artifact.restore_plan(delete=True)
+    first, again = plan.execute(), plan.execute()
+    assert (first.restored_files, first.deleted_files, first.already_restored_files) == (3, 2, 0)
+    assert (again.restored_files, again.restored_bytes, again.deleted_files) == (0, 0, 0)
+    assert (again.already_restored_files, again.conflicts) == (5, [])
 
 
 def test_files_come_back_from_the_store_or_the_cache(refart_workspace, tmp_path):
@@ -238,11 +255,126 @@ def test_files_come_back_from_the_store_or_the_cache(refart_workspace, tmp_path)
     assert artifact.restore(to=tmp_path / "back", allow_missing=True).restored_files == 3
 
 
-def test_a_link_to_a_file_stays_one(refart_workspace, tmp_path):
+def rows(plan) -> dict[str, tuple[str, str | None]]:
+    """Path → action and why."""
+    return {
+        row["path"]: (row["action"], row["why"])
+        for page in plan.pages()
+        for row in page.select(["path", "action", "why"]).to_pylist()
+    }
+
+
+@pytest.fixture
+def linked(refart_workspace, tmp_path):
+    """A folder that was logged and whose bytes are kept, and another one beside it."""
+    folder, outside = tmp_path / "data", tmp_path / "outside"
+    for path, text in (("data/sub/a", "a"), ("data/b", "b"), ("outside/a", "precious"), ("outside/c", "c")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    artifact = log(refart_workspace, str(folder))
+    artifact.download(tmp_path / "there")
+    return artifact, folder, outside
+
+
+def test_nothing_is_deleted_beyond_a_link_below_the_folder(linked):
+    artifact, folder, outside = linked
+    (folder / "link").symlink_to(outside)
+    (folder / "again").symlink_to(folder / "sub")
+    (folder / "new").symlink_to(outside / "c")
+    plan = artifact.restore_plan(delete=True)
+    beyond = f"it is reached through the symbolic link {folder}/%s, beyond which nothing is deleted"
+    assert rows(plan) == {
+        "again/a": ("new", beyond % "again"),
+        "link/a": ("new", beyond % "link"),
+        "link/c": ("new", beyond % "link"),
+        "new": ("delete", None),
+    }
+    assert plan.execute().deleted_files == 1
+    assert {p.name: p.read_text() for p in outside.iterdir()} == {"a": "precious", "c": "c"}
+    assert (folder / "sub" / "a").read_text() == "a"
+    assert not (folder / "new").is_symlink()
+
+
+def test_a_part_of_a_folder_keeps_its_links_in_sight(linked):
+    artifact, folder, outside = linked
+    (folder / "sub" / "a").unlink()
+    (folder / "sub").rmdir()
+    (folder / "sub").symlink_to(outside)
+    plan = artifact.restore_plan("sub", delete=True)
+    assert {path: action for path, (action, _) in rows(plan).items()} == {
+        "sub/a": "impossible",
+        "sub/c": "new",
+    }
+    assert plan.is_empty
+
+
+@pytest.mark.parametrize("itself", [False, True])
+def test_nothing_is_written_beyond_a_link_below_the_folder(linked, itself):
+    artifact, folder, outside = linked
+    (folder / "sub" / "a").unlink()
+    if itself:
+        (folder / "sub" / "a").symlink_to(outside / "a")
+    else:
+        (folder / "sub").rmdir()
+        (folder / "sub").symlink_to(outside)
+    with pytest.raises(ReferenceMissingError, match=r"symbolic link .*data/sub.*nothing is written"):
+        artifact.restore()
+    assert artifact.restore(allow_missing=True).impossible == ["sub/a"]
+    assert (outside / "a").read_text() == "precious"
+
+
+def test_a_link_that_was_logged_is_read_and_left_alone(refart_workspace, tmp_path, linked):
+    _, folder, outside = linked
+    (folder / "link").symlink_to(outside)
+    artifact = log(refart_workspace, str(folder))
+    artifact.download(tmp_path / "there")
+    (outside / "a").write_text("other")
+    assert artifact.restore_plan().counts["impossible"] == 1
+    assert artifact.restore(allow_missing=True, delete=True).impossible == ["link/a"]
+    assert (outside / "a").read_text() == "other"
+
+
+def test_a_folder_that_is_named_by_a_link_is_restored(refart_workspace, tmp_path, linked):
+    _, folder, _ = linked
+    (tmp_path / "name").symlink_to(folder)
+    artifact = log(refart_workspace, str(tmp_path / "name"))
+    (folder / "b").write_text("other")
+    (folder / "new").write_text("new")
+    report = artifact.restore(delete=True)
+    assert (report.restored_files, report.deleted_files) == (1, 1)
+    assert (folder / "b").read_text() == "b"
+
+
+def test_a_link_that_appears_after_the_plan_is_a_conflict(linked):
+    artifact, folder, outside = linked
+    (folder / "sub" / "a").unlink()
+    (folder / "more").mkdir()
+    (folder / "more" / "c").write_text("c")
+    plan = artifact.restore_plan(delete=True)
+    assert (plan.counts["write"], plan.counts["delete"]) == (1, 1)
+    (folder / "more" / "c").unlink()
+    for name in ("sub", "more"):
+        (folder / name).rmdir()
+        (folder / name).symlink_to(outside)
+    report = plan.execute()
+    assert report.conflicts == ["more/c", "sub/a"]
+    assert {p.name: p.read_text() for p in outside.iterdir()} == {"a": "precious", "c": "c"}
+
+
+def test_another_folder_is_guarded_as_well(linked, tmp_path):
+    artifact, _, outside = linked
+    (tmp_path / "back").mkdir()
+    (tmp_path / "back" / "sub").symlink_to(outside)
+    report = artifact.restore(to=tmp_path / "back", delete=True, allow_missing=True)
+    assert (report.restored_files, report.impossible) == (1, ["sub/a"])
+    assert {p.name: p.read_text() for p in outside.iterdir()} == {"a": "precious", "c": "c"}
+
+
+def test_a_link_that_was_logged_by_itself_stays_one(refart_workspace, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "elsewhere").write_text("1")
     (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere")
-    artifact = log(refart_workspace, str(tmp_path / "data"))
+    artifact = log(refart_workspace, str(tmp_path / "data" / "link"))
     artifact.download(tmp_path / "there")
     (tmp_path / "elsewhere").write_text("2")
     artifact.restore()
@@ -306,3 +438,13 @@ def test_a_place_that_is_none_is_refused(refart_workspace, versioned_lake, to):
     artifact = log(refart_workspace, f"{versioned_lake.uri}/raw")
     with pytest.raises(InvalidInputError):
         artifact.restore_plan(to=to)
+
+
+def test_a_version_of_a_bucket_is_not_restored_to_a_folder(
+    refart_workspace, versioned_lake, s3_requests, tmp_path
+):
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/raw")
+    s3_requests.clear()
+    with pytest.raises(InvalidInputError, match=r"bytes cannot be copied by the server there.*refart get"):
+        artifact.restore_plan(to=tmp_path / "back")
+    assert s3_requests.operations == []
