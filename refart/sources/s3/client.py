@@ -68,7 +68,8 @@ ERRORS: Final[Mapping[str, tuple[ErrorKind, str]]] = {
     "InvalidAccessKeyId": (PermissionDeniedError, "the credentials are not valid"),
     "SignatureDoesNotMatch": (PermissionDeniedError, "the credentials are not valid"),
     "RequestTimeTooSkewed": (PermissionDeniedError, "the clock of this machine is wrong"),
-    "InvalidObjectState": (SourceError, "the object is archived: restore it in S3 first"),
+    "InvalidObjectState": (SourceError, "the object is archived: restore it first"),
+    "ObjectNotInActiveTierError": (SourceError, "the object is archived: restore it first"),
     "InvalidBucketName": (InvalidInputError, "that is not a bucket name"),
     "KeyTooLongError": (InvalidInputError, "the key is longer than S3 allows"),
 }

@@ -30,11 +30,7 @@ from refart.sources.listed import Row, rows_of
 from refart.sources.s3 import checksums as s3_checksums
 from refart.sources.s3 import listing as s3_listing
 from refart.sources.s3.client import DENIED, MISSING, UNSUPPORTED, S3Client, code_of
-from refart.sources.s3.reading import DIRECTORY_BUCKET
-
-ARCHIVES: Final = ("GLACIER", "DEEP_ARCHIVE")
-"""Storage classes whose objects have to be restored before they can be read. (Amazon S3 user guide, "Understanding and
-managing Amazon S3 storage classes"; of Intelligent-Tiering's archive tiers, listings do not tell.)"""
+from refart.sources.s3.reading import ARCHIVES, DIRECTORY_BUCKET
 
 CREDENTIALS: Final = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}

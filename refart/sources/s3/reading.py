@@ -22,6 +22,10 @@ from refart.sources.s3.listing import NULL_VERSION, content_id_of
 
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})\Z")
 
+ARCHIVES: Final = ("GLACIER", "DEEP_ARCHIVE")
+"""Storage classes whose objects have to be restored before they can be read. (Amazon S3 user guide, "Understanding and
+managing Amazon S3 storage classes"; of Intelligent-Tiering's archive tiers, listings do not tell.)"""
+
 DIRECTORY_BUCKET: Final = "--x-s3"
 """How the names of directory buckets end. (Amazon S3 user guide, "Directory bucket naming rules".)"""
 
@@ -56,7 +60,7 @@ class Reader:
         response = self._call("GetObject", which, **asked)
         body, (first, size) = response["Body"], _range(response)
         content_id, same = content_id_of(response.get("ETag", "")), _same(response, which)
-        hash_is_plain, parts = self._hash_is_plain(response), None
+        hash_is_plain, parts = self.hash_is_plain(response), None
         if is_whole and size is not None and hash_is_plain and content_id == self.entry.content_id:
             try:
                 parts = s3_parts.parts_of(
@@ -95,11 +99,17 @@ class Reader:
                 raise NotThat from error
             raise
 
-    def _hash_is_plain(self, headers: Mapping[str, Any]) -> bool:
+    def hash_is_plain(self, headers: Mapping[str, Any]) -> bool:
         """Whether the ETag of a single part is the MD5 of its bytes: not where SSE-KMS or SSE-C encrypted them, nor
         in directory buckets, where it is random. (Amazon S3 API reference, "Object", ETag.)"""
-        encrypted = str(headers.get("ServerSideEncryption", "")).startswith("aws:kms")
-        return not (encrypted or "SSECustomerAlgorithm" in headers or self.bucket.endswith(DIRECTORY_BUCKET))
+        return not (
+            is_kms(headers) or "SSECustomerAlgorithm" in headers or self.bucket.endswith(DIRECTORY_BUCKET)
+        )
+
+
+def is_kms(headers: Mapping[str, Any]) -> bool:
+    """Whether an answer says that KMS encrypts the object."""
+    return str(headers.get("ServerSideEncryption", "")).startswith("aws:kms")
 
 
 def _same(response: Mapping[str, Any], which: Which) -> Which:
