@@ -99,13 +99,10 @@ def diff(
             other, changes = root, before.diff_folder(root, path, moves=not no_moves)
         else:
             other, changes = "live", before.diff_live(path, moves=not no_moves)
-        rows = _rows(changes)
-        if stat:
-            for _ in rows:
-                pass
-        else:
-            settings.output.rows(rows, _PATHS if name_only else _CHANGES, header=False)
-    summary = asdict(changes.summary)
+        if not stat:
+            settings.output.rows(_rows(changes), _PATHS if name_only else _CHANGES, header=False)
+        told = changes.read()
+    summary = asdict(told)
     kinds = [kind for kind in _COLOURS if summary[kind]]
     said = ", ".join(f"{summary[kind]:,} {kind}" for kind in kinds) or "no change"
     headline = f"{before.qualified_name} → {other}: {said}"

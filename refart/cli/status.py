@@ -15,10 +15,11 @@ from refart.errors import PermissionDeniedError
 from refart.progress import format_bytes
 
 if TYPE_CHECKING:
+    from refart.ops.live import PinState
     from refart.ops.status import StatusReport, StatusSummary
 
 EXIT_LOSS: Final = 12
-_COLOURS: Final = {"lost": "red", "superseded": "yellow", None: "green"}
+_COLOURS: Final = {"lost": "red", "superseded": "yellow", "stored": "yellow", None: "green"}
 _ROWS: Final = [
     Column("change", colour=lambda row: _COLOURS.get(row["pin_state"], "")),
     Column("pin_state", "pin"),
@@ -38,8 +39,9 @@ def status(settings: Settings, name: str, path: str | None, unchanged: bool, sta
 
     Each reference is unchanged, modified, rewritten (another write: only reading it would tell), unverifiable, removed
     or denied; what is new below the logged prefixes is told, too. The bytes that were logged are pinned (they lie there
-    now), equal (as another write), superseded (kept as an old version), lost, unverifiable or denied. It costs a
-    listing of each logged prefix, and a request for each pinned version of what changed. With --json, one change a
+    now), equal (as another write), superseded (kept as an old version), stored (in the store or the cache), lost,
+    unverifiable or denied. It costs a listing of each logged prefix, and a request for each pinned version of what
+    changed. With --json, one change a
     line; with --stat --json, one document.
 
     Ends with 12 where logged bytes are lost, else with 11 where the source drifted, else with 7 where something may not
@@ -98,9 +100,12 @@ def _rows(report: StatusReport) -> Iterator[dict[str, Any]]:
 def _said(summary: StatusSummary) -> str:
     changes = {state: n for state, n in summary.entries.items() if n and state != "unchanged"}
     told = [f"{n:,} {state}" for state, n in changes.items()] or ["no drift"]
-    for state in ("superseded", "lost"):
-        if n := summary.pins[state]:
-            told.append(f"{n:,} {state if state == 'lost' else 'kept as old versions'}")
+    kept: dict[PinState, str] = {
+        "superseded": "kept as old versions",
+        "stored": "kept in the store or the cache",
+        "lost": "lost",
+    }
+    told += [f"{n:,} {words}" for state, words in kept.items() if (n := summary.pins[state])]
     return ", ".join(told)
 
 

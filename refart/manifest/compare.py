@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refart.entries import Page
+from refart.errors import InvalidInputError
 from refart.manifest.changes import aligned, rows_of_change, with_moves
 from refart.manifest.reader import Manifest, Scope
 from refart.manifest.shards import Extent, ShardFile, checked, exact_sum
@@ -128,19 +129,37 @@ class Diff:
     ) -> None:
         """`changes` are pages of `CHANGES` without moves. Without `moves` they are handed on at once; with them, once
         all were taken (see `changes.with_moves`)."""
-        self.summary = DiffSummary() if summary is None else summary
+        self._summary = DiffSummary() if summary is None else summary
+        self._is_read = False
         self._pages = self._counted(with_moves(changes) if moves else changes)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self._pages
 
+    @property
+    def summary(self) -> DiffSummary:
+        """Counts and bytes. Raises `InvalidInputError` before the last page was taken, when nothing may be counted
+        yet of what changed."""
+        if not self._is_read:
+            raise InvalidInputError(
+                "the summary is known when all pages were taken: iterate to the end first, or call read()"
+            )
+        return self._summary
+
+    def read(self) -> DiffSummary:
+        """The whole summary: takes the pages that are left."""
+        for _ in self._pages:
+            pass
+        return self.summary
+
     def _counted(self, pages: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for page in pages:
             self._count(page)
             yield page
+        self._is_read = True
 
     def _count(self, page: pa.RecordBatch) -> None:
-        summary = self.summary
+        summary = self._summary
         added, removed, modified, moved, relocated, unknown = (
             page.filter(pc.equal(page["change"], change))
             for change in ("added", "removed", "modified", "moved", "relocated", "unknown")

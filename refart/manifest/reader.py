@@ -65,6 +65,14 @@ class Manifest:
         """The shards in order, all or those that may hold entries in `scope`."""
         return (s for s in self.index.shards if scope is None or scope.meets(s.first_path, s.last_path))
 
+    def has_any(self, prefix: str) -> bool:
+        """Whether an entry is at `prefix` or below it: told by the bounds of shards where they can, else by the first
+        page. Raises as `pages`."""
+        scope = Scope(check_path(prefix, "path prefix"))
+        near = list(self.shards(scope))
+        bounds = (path for shard in near for path in (shard.first_path, shard.last_path))
+        return any(map(scope.has, bounds)) or next(self.pages(prefix), None) is not None
+
     def shard_pages(self, shard: ShardInfo, scope: Scope | None = None) -> Iterator[Page]:
         """The entries of one shard of this manifest, all or those in `scope`.
 
@@ -193,6 +201,10 @@ class Scope:
         """True where every path from `first` to `last` is in scope."""
         below, after = self._below()
         return below <= first and last < after
+
+    def has(self, path: str) -> bool:
+        """True for a path in scope."""
+        return path == self.path or path.startswith(f"{self.path}/")
 
     def select(self, page: Page) -> Page:
         """The rows in scope."""

@@ -19,7 +19,7 @@ from refart.manifest.changes import CHANGES, aligned, rows_of_change
 from refart.manifest.compare import Diff, changes_between, in_order
 from refart.manifest.reader import Manifest, Scope
 from refart.manifest.runs import sort_pages
-from refart.ops import seen, targets
+from refart.ops import seen, select, targets
 from refart.ops.live import STATES, Comparison, State, listed, narrowed
 from refart.parallel import map_bounded, thread_pool
 
@@ -37,6 +37,7 @@ def live(
     manifest: Manifest,
     prefix: str | None = None,
     *,
+    label: str = "the version",
     moves: bool = True,
     executor: Executor | None = None,
 ) -> Diff:
@@ -48,7 +49,7 @@ def live(
             for page in Comparison(local, manifest, now, prefix=prefix, changed_only=True):
                 yield _in_words(page)
 
-    return Diff(changes(), moves=moves)
+    return Diff(select.beside(manifest, changes(), prefix, label), moves=moves)
 
 
 def _in_words(page: pa.RecordBatch) -> pa.RecordBatch:
@@ -66,6 +67,7 @@ def folder(
     root: str | os.PathLike[str],
     prefix: str | None = None,
     *,
+    label: str = "the version",
     moves: bool = True,
 ) -> Diff:
     """What changed from a version to a folder that it was downloaded to. See `Artifact.diff_folder`."""
@@ -93,7 +95,7 @@ def folder(
                 if (page := _compared(old, new, hashes)) is not None:
                     yield page
 
-    return Diff(changes(), moves=moves)
+    return Diff(select.beside(manifest, changes(), prefix, label), moves=moves)
 
 
 def _with_sha256(local: Local, page: Page) -> Page:

@@ -374,12 +374,13 @@ def _rows(state: str | pa.StringArray, old: Page | None, new: Page | None) -> pa
     return pa.RecordBatch.from_arrays(columns, schema=COMPARED)
 
 
-PinState: TypeAlias = Literal["pinned", "equal", "superseded", "lost", "unverifiable", "denied"]
+PinState: TypeAlias = Literal["pinned", "equal", "superseded", "stored", "lost", "unverifiable", "denied"]
 """Whether the recorded bytes can still be read.
 
 - `pinned`: the recorded write is what lies there (for a file: the recorded bytes)
 - `equal`: another write with the same content id lies there; whether the pinned one is kept was not asked
 - `superseded`: the object moved on, and the pinned version or generation is kept
+- `stored`: as `lost`, but the store, or the cache of this machine, has the bytes by their SHA-256
 - `lost`: neither the pinned write nor equal content is there
 - `unverifiable`: nothing was recorded, or is told, by which to know
 - `denied`: the request was refused
@@ -388,7 +389,7 @@ PinState: TypeAlias = Literal["pinned", "equal", "superseded", "lost", "unverifi
 
 def pin_state(local: Local, entry: Entry, state: State) -> PinState:
     """The state of an entry's pin, given what became of its object; one request only where the object moved on and a
-    version or generation of it is pinned."""
+    version or generation of it is pinned. Never `stored`, which `ops.status` looks up."""
     if state in ("unchanged", "unverifiable", "denied"):
         return "pinned" if state == "unchanged" else state
     source = local.sources.for_uri(entry.uri or "")

@@ -23,6 +23,7 @@ from refart.manifest.index import ManifestIndex
 from refart.manifest.writer import write_manifest
 from refart.ops import live, seen
 from refart.ops.pins import KEPT
+from refart.ops.select import nothing_at
 from refart.ops.shards import PART_BYTES, Part, Worker, map_parts, parts_of
 from refart.ops.stream import Rung, VerifiedStream, stream
 from refart.parallel import Pace, available_cores, map_paced, thread_pool
@@ -75,6 +76,8 @@ def materialize(
 ) -> MaterializeReport:
     """Bring the bytes of references into the store, and make them managed files. See `Artifact.materialize`."""
     prefix = names.check_path(path_prefix.rstrip("/"), "path_prefix") if path_prefix else None
+    if prefix is not None and not any(page.num_rows for page in draft.pages(prefix)):
+        raise nothing_at(prefix, "the draft")
     report = MaterializeReport()
     chosen = _references(context, draft, prefix, at_risk=at_risk)
     try:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refart.context import Local
+from refart import names
+from refart.context import Context, Local
 from refart.entries import BATCH_ROWS, Entry
-from refart.errors import PermissionDeniedError
+from refart.errors import InvalidInputError, PermissionDeniedError
 from refart.manifest.changes import COMPARED
 from refart.manifest.reader import Manifest, Scope
 from refart.manifest.runs import concat
 from refart.manifest.shards import exact_sum
+from refart.ops import restore_files
 from refart.ops.live import (
     STATES,
     Comparison,
@@ -27,7 +30,9 @@ from refart.ops.live import (
     narrowed,
     pin_state,
 )
-from refart.parallel import thread_pool
+from refart.ops.select import beside
+from refart.ops.shards import Worker
+from refart.parallel import map_bounded, thread_pool
 from refart.sources.base import KeepingSource
 
 STATUS: Final[pa.Schema] = COMPARED.insert(2, pa.field("pin_state", pa.string()))
@@ -59,7 +64,7 @@ class StatusSummary:
 
     @property
     def has_loss(self) -> bool:
-        """Whether recorded bytes are known to be gone."""
+        """Whether recorded bytes are known to be gone, and neither the store nor the cache of this machine has them."""
         return self.pins["lost"] > 0
 
     @property
@@ -71,24 +76,36 @@ class StatusSummary:
 class StatusReport:
     """A version beside what its references point at now: iterate once for pages of `STATUS`, by path.
 
-    `summary` is whole when the last page was taken. Managed files are in the store, and are left out.
+    Managed files are in the store, and are left out. Raises `NotFoundError` for a prefix at which neither has anything.
     """
 
     def __init__(
         self,
-        local: Local,
+        context: Context,
         manifest: Manifest,
         prefix: str | None = None,
         *,
+        label: str = "the version",
         unchanged: bool = False,
         executor: Executor | None = None,
     ) -> None:
         Scope.of(prefix)
-        self.summary = StatusSummary()
-        self._pages = self._compare(local, manifest, prefix, unchanged, executor)
+        self._summary, self._is_read = StatusSummary(), False
+        pages = self._compare(context, manifest, prefix, unchanged, executor)
+        self._pages = beside(manifest, pages, prefix, label)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self._pages
+
+    @property
+    def summary(self) -> StatusSummary:
+        """Counts and bytes. Raises `InvalidInputError` before the last page was taken, when what drifted may not be
+        counted yet."""
+        if not self._is_read:
+            raise InvalidInputError(
+                "the summary is known when all pages were taken: iterate to the end first, or call read()"
+            )
+        return self._summary
 
     def read(self) -> StatusSummary:
         """The whole summary: takes the pages that are left."""
@@ -98,47 +115,51 @@ class StatusReport:
 
     def _compare(
         self,
-        local: Local,
+        context: Context,
         manifest: Manifest,
         prefix: str | None,
         unchanged: bool,
         executor: Executor | None,
     ) -> Iterator[pa.RecordBatch]:
-        summary = self.summary
+        local, summary = context.local, self._summary
         with listed(local, narrowed(manifest.index.roots, prefix), executor=executor) as now:
             summary.refused += [refused.root.uri for refused in now.refused]
             compared = Comparison(local, manifest, now, prefix=prefix, changed_only=not unchanged)
             summary.entries, summary.size_bytes = compared.counts, compared.size_bytes
-            for page in with_pin_states(local, compared):
+            for page in with_pin_states(context, compared):
                 self._count(page)
                 yield page
             self._count_unchanged(compared)
+        self._is_read = True
 
     def _count(self, page: pa.RecordBatch) -> None:
         for state in pc.unique(page["pin_state"].drop_null()).to_pylist():
             rows = pc.and_(pc.equal(page["pin_state"], state), pc.not_equal(page["change"], "unchanged"))
             rows = pc.fill_null(rows, False)
-            self.summary.pins[state] += rows.true_count
-            self.summary.pin_bytes[state] += exact_sum(page["old_size"].filter(rows))
+            self._summary.pins[state] += rows.true_count
+            self._summary.pin_bytes[state] += exact_sum(page["old_size"].filter(rows))
 
     def _count_unchanged(self, compared: Comparison) -> None:
         """From the comparison, which need not make rows of them."""
         counted = compared.rewritten_equally, compared.rewritten_equally_bytes
         for known, unchanged, equal in (
-            (self.summary.pins, compared.counts["unchanged"], counted[0]),
-            (self.summary.pin_bytes, compared.size_bytes["unchanged"], counted[1]),
+            (self._summary.pins, compared.counts["unchanged"], counted[0]),
+            (self._summary.pin_bytes, compared.size_bytes["unchanged"], counted[1]),
         ):
             known["pinned"] += unchanged - equal
             known["equal"] += equal
 
 
-def with_pin_states(local: Local, compared: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def with_pin_states(
+    context: Context | Worker, compared: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
     """Pages of `COMPARED` as pages of `STATUS`. Only versions and generations of what changed are asked about: by one
-    request each, or fewer where many lie close together."""
-    with thread_pool(local.config.threads) as pool:
+    request each, or fewer where many lie close together. What its source has lost is looked up in the cache, and in
+    the store."""
+    with thread_pool(context.local.config.threads) as pool:
         for page in _together(compared):
             yield pa.RecordBatch.from_arrays(
-                [*page.columns[:2], _pin_states(local, page, pool), *page.columns[2:]], schema=STATUS
+                [*page.columns[:2], _pin_states(context, page, pool), *page.columns[2:]], schema=STATUS
             )
 
 
@@ -154,7 +175,7 @@ def _together(pages: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield concat(waiting)
 
 
-def _pin_states(local: Local, page: pa.RecordBatch, pool: Executor) -> pa.StringArray:
+def _pin_states(context: Context | Worker, page: pa.RecordBatch, pool: Executor) -> pa.StringArray:
     change = page["change"]
     other = is_other_write(page["old_pin"], page["new_pin"], page["new_content_id"])
     nothing = pa.scalar(None, pa.string())
@@ -164,10 +185,22 @@ def _pin_states(local: Local, page: pa.RecordBatch, pool: Executor) -> pa.String
     if not asked.true_count:
         return told
 
-    rows = list(_entries(page.filter(asked)))
+    local, rows = context.local, list(_entries(page.filter(asked)))
     found = kept_pins(local, (entry for entry, _ in rows), pool)
     states = [found.get(entry.path) or pin_state(local, entry, state) for entry, state in rows]
+    lost = [n for n, state in enumerate(states) if state == "lost"]
+    look = partial(_is_stored, context)
+    stored = map_bounded(pool, look, (rows[n][0] for n in lost), window=4 * local.config.threads)
+    for n, is_stored in zip(lost, stored, strict=True):
+        states[n] = "stored" if is_stored else "lost"
     return pc.replace_with_mask(told, asked, pa.array(states, pa.string()))
+
+
+def _is_stored(context: Context | Worker, entry: Entry) -> bool:
+    """Whether the store, or the cache of this machine, has the bytes of what its source has lost: by the recorded
+    SHA-256; of files of this machine also by the one seen, as `restore` writes them back from there."""
+    is_known = entry.content_id.startswith("sha256:") or names.uri_scheme(entry.uri or "") == "file"
+    return is_known and restore_files.kept(context, entry) is not None
 
 
 def kept_pins(local: Local, entries: Iterable[Entry], pool: Executor) -> dict[str, PinState]:

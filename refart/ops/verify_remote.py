@@ -14,6 +14,7 @@ from refart.entries import Page
 from refart.errors import PermissionDeniedError, ReferenceMissingError
 from refart.manifest.reader import Manifest
 from refart.ops.live import Comparison, PinState, listed
+from refart.ops.select import check_prefix
 from refart.ops.shards import Part, Worker, map_parts, sample_of
 from refart.ops.status import PIN_STATES, StatusReport, with_pin_states
 
@@ -27,7 +28,7 @@ class RemoteReport:
     pins: dict[PinState, int] = field(default_factory=lambda: dict.fromkeys(PIN_STATES, 0))
     """References by the state of their pin."""
     lost: list[str] = field(default_factory=list)
-    """Neither the pinned write nor equal content is there."""
+    """Neither the pinned write nor equal content is there, nor are the bytes in the store or the cache."""
     unverifiable: list[str] = field(default_factory=list)
     """Nothing was recorded, or is told, by which to know; `verify_bytes` may."""
     denied: list[str] = field(default_factory=list)
@@ -68,14 +69,16 @@ def verify_remote(
     manifest: Manifest,
     prefix: str | None = None,
     *,
+    label: str = "the version",
     sample: int | None = None,
     seed: int = 0,
     executor: Executor | None = None,
 ) -> RemoteReport:
     """Ask about every reference, or about some. See `Artifact.verify_remote`."""
+    check_prefix(prefix, label, manifest)
     report = RemoteReport()
     if sample is None:
-        status = StatusReport(context.local, manifest, prefix, executor=executor)
+        status = StatusReport(context, manifest, prefix, executor=executor)
         report._add(status)
         report.pins = status.summary.pins  # with those that did not change
     else:
@@ -103,4 +106,4 @@ def _looked_at(worker: Worker, part: Part) -> list[pa.RecordBatch]:
     """The path and the state of the pin of each reference of a part, by a request for each."""
     with listed(worker.local, ()) as nothing:
         compared = Comparison(worker.local, _Part(worker, part), nothing)
-        return [page.select(["path", "pin_state"]) for page in with_pin_states(worker.local, compared)]
+        return [page.select(["path", "pin_state"]) for page in with_pin_states(worker, compared)]

@@ -66,6 +66,32 @@ def test_what_may_not_be_looked_at_is_no_success(
     assert f"{lake.uri}/raw may not be listed\n" in told.stderr
 
 
+def test_a_path_that_is_nowhere_is_not_without_drift(cli: Calls, lake: Lake) -> None:
+    for command in (
+        ("status", "raw"),
+        ("status", "raw", "--stat"),
+        ("verify", "raw", "--remote"),
+        ("diff", "raw", "raw", "--exit-code"),
+        ("diff", "raw", "--live", "--exit-code"),
+        ("materialize", "raw"),
+    ):
+        told = cli(*command, "--path", "nope", code=3)
+        assert told.stdout == ""
+        assert "'nope' or below it" in told.stderr
+
+
+def test_what_the_cache_has_is_no_loss(cli: Calls, folder: Path) -> None:
+    cli("put", "data", "--reference")
+    cli("get", "data", "--root", "there")
+    (folder / "labels.json").unlink()
+    told = cli("status", "data", code=EXIT_DIFFERS)
+    assert told.stdout == "removed  stored  14 B  labels.json\n"
+    assert told.stderr == "default/data:v0: 1 removed, 1 kept in the store or the cache\n"
+    assert "stored = 1" in cli("verify", "data", "--remote").stdout
+    cli("restore", "data", "--yes")
+    assert cli("status", "data").stdout == ""
+
+
 def test_a_folder_drifts_too(cli: Calls, folder: Path) -> None:
     cli("put", "data", "--reference")
     (folder / "labels.json").unlink()

@@ -189,7 +189,6 @@ def test_many_moves_are_sorted_in_files(store, monkeypatch):
     old = store.manifest(paged(rows[:400], 50))
     new = store.manifest(paged([replace(row, path=f"to/{row.path}") for row in rows[200:]], 50))
     assert rows_of(diff(old, new)) == model(rows[:400], [replace(r, path=f"to/{r.path}") for r in rows[200:]])
-    assert diff(old, new).summary == DiffSummary(), "nothing is counted before it is taken"
 
 
 def test_ten_changes_read_two_shards_each_at_most(store):
@@ -221,9 +220,21 @@ def test_without_moves_changes_stream(store):
     """The first page is there before the last shard was read; with moves, all must be."""
     old, new = store.manifest(paged(ROWS, 50)), store.manifest(paged([replace(e, size=2) for e in ROWS], 50))
     for moves, read_all in ((False, False), (True, True)):
-        changes = diff(old, new, moves=moves)
+        store.opened.clear()
+        next(iter(diff(old, new, moves=moves)))
+        assert (len(store.opened) == len(old.index.shards) + len(new.index.shards)) == read_all
+
+
+def test_a_summary_is_not_shown_before_all_was_counted(store):
+    """A diff of which nothing was read must not look like one without changes."""
+    old, new = store.manifest(paged(ROWS[:100], 50)), store.manifest(paged(ROWS, 50))
+    changes = diff(old, new, moves=False)
+    for _ in range(2):
+        with pytest.raises(InvalidInputError, match=r"call read\(\)"):
+            _ = changes.summary
         next(iter(changes))
-        assert (changes.summary.shards_read == len(old.index.shards) + len(new.index.shards)) == read_all
+    assert changes.read() == changes.summary == diff(old, new).read()
+    assert changes.summary.added == len(ROWS) - 100
 
 
 def test_pages_have_the_columns_of_changes(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +106,52 @@ def test_a_version_of_managed_files_has_nothing_that_could_drift(
         summary = run.log_artifact(draft).status().read()
     assert not any(summary.entries.values())
     assert not any(summary.pins.values())
+
+
+def test_what_the_store_or_the_cache_still_has_is_not_lost(
+    refart_workspace: Workspace, unversioned_lake: Lake, tmp_path: Path
+) -> None:
+    """By its SHA-256: of files of this machine, and of objects that were logged with one."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("in-cache", "in-store", "nowhere"):
+        (folder / name).write_text(name)
+        unversioned_lake.put(f"d/{name}", name.encode())
+    here = logged(refart_workspace, str(folder))
+    there = logged(refart_workspace, f"{unversioned_lake.uri}/d", checksum="sha256")
+    managed = Artifact("kept", "dataset")
+    managed.add_file(folder / "in-store")
+    with refart_workspace.init() as run:
+        run.log_artifact(managed)
+    here.download(tmp_path / "there", path_prefix="in-cache")
+    for name in ("in-cache", "in-store", "nowhere"):
+        (folder / name).unlink()
+        unversioned_lake.delete(f"d/{name}")
+    for artifact in (here, there):
+        report = artifact.status()
+        assert rows(report) == {
+            "in-cache": ("removed", "stored"),
+            "in-store": ("removed", "stored"),
+            "nowhere": ("removed", "lost"),
+        }
+        assert (report.summary.pins["stored"], report.summary.pins["lost"]) == (2, 1)
+        for remote in (artifact.verify_remote(), artifact.verify_remote(sample=3)):
+            assert (remote.pins["stored"], remote.lost) == (2, ["nowhere"])
+    assert not here.status("in-store").read().has_loss
+    assert here.verify_remote("in-store").is_good
+    assert here.restore("in-store").restored_files == 1
+
+
+def test_a_summary_is_not_shown_before_all_was_counted(
+    refart_workspace: Workspace, versioned_lake: Lake
+) -> None:
+    artifact = logged(refart_workspace, f"{versioned_lake.uri}/raw")
+    versioned_lake.delete("raw/labels.json")
+    report = artifact.status()
+    with pytest.raises(InvalidInputError, match=r"call read\(\)"):
+        _ = report.summary
+    assert report.read() == report.summary
+    assert report.summary.entries["removed"] == 1
 
 
 def test_a_prefix_that_can_be_no_path_is_refused(refart_workspace: Workspace, versioned_lake: Lake) -> None:
