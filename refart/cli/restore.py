@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -22,6 +23,9 @@ _ROWS: Final = [
     Column("uri"),
     Column("why", text=lambda row: row["why"] or ""),
 ]
+_NAMED: Final = 5
+"""Deletions that the question names."""
+
 _SAID: Final = {
     "copy": "to copy",
     "write": "to write",
@@ -55,7 +59,8 @@ def restore(
 
     Shows a plan and asks. The server copies the pinned versions itself: no byte comes here. What is unchanged is not
     touched, what is new stays unless --delete, and what changes meanwhile is left as it is (exit code 4). Where
-    something is lost, nothing is written, unless --allow-missing. With --dry-run --json, one object a line.
+    something is lost, nothing is written, unless --allow-missing (exit code 5, of --dry-run too). With --dry-run
+    --json, one object a line.
 
     \b
     Examples:
@@ -72,10 +77,11 @@ def restore(
         if dry_run:
             settings.output.rows(_rows(plan), _ROWS, header=False)
             settings.output.note(f"{artifact.qualified_name}: {said}")
-            return
         plan.check(allow_missing=allow_missing)
+        if dry_run:
+            return
         if not plan.is_empty:
-            agree(settings, f"Restore {artifact.qualified_name}?", [said], yes=yes)
+            agree(settings, f"Restore {artifact.qualified_name}?", [said, *_deletions(plan)], yes=yes)
         report = plan.execute(allow_missing=allow_missing)
     if report.unverified:
         settings.output.note(
@@ -106,6 +112,16 @@ def _said(plan: RestorePlan) -> str:
     if plan.is_empty:
         told.insert(0, "nothing to do")
     return ", ".join(told)
+
+
+def _deletions(plan: RestorePlan) -> Iterator[str]:
+    """The first few, and how many more."""
+    count = plan.counts["delete"]
+    if count:
+        rows = (row for row in _rows(plan) if row["action"] == "delete")
+        yield from (f"delete {row['uri']}" for row in islice(rows, _NAMED))
+    if count > _NAMED:
+        yield f"and {count - _NAMED:,} more"
 
 
 def _rows(plan: RestorePlan) -> Iterator[dict[str, Any]]:

@@ -42,9 +42,31 @@ def test_it_asks_and_then_says_what_it_did(cli: Calls, lake: Lake, monkeypatch: 
     cli("status", "raw:v0")
 
 
+def test_the_question_names_what_would_be_deleted(
+    cli: Calls, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "is_interactive", lambda: True)
+    asked = cli("restore", "raw:v0", "--delete", typed="n\n", code=130).stderr
+    assert f"  delete {lake.uri}/raw/new\n" in asked
+    assert "more" not in asked
+    for number in range(6):
+        lake.put(f"raw/new{number}", b"new")
+    asked = cli("restore", "raw:v0", "--delete", typed="n\n", code=130).stderr
+    assert (asked.count(f"  delete {lake.uri}/raw/new"), "  and 2 more\n" in asked) == (5, True)
+
+
 def test_what_is_lost_ends_with_a_code_of_its_own(cli: Calls, unversioned_lake: Lake) -> None:
     cli("put", f"{unversioned_lake.uri}/raw", "-n", "raw")
     unversioned_lake.put("raw/labels.json", b"[]")
-    assert "labels.json" in cli("restore", "raw:v0", "--yes", code=5).stderr
+    told = cli("restore", "raw:v0", "--yes", code=5).stderr
+    assert "labels.json" in told
+    assert "allow_missing=True (--allow-missing)" in told
+    rehearsed = cli("restore", "raw:v0", "--dry-run", code=5)
+    assert rehearsed.stdout.startswith("impossible  15 B  ")
+    assert "labels.json" in rehearsed.stderr
+    assert [row["action"] for row in cli("restore", "raw:v0", "--dry-run", "--json", code=5).documents] == [
+        "impossible"
+    ]
+    cli("restore", "raw:v0", "--dry-run", "--allow-missing")
     done = cli("restore", "raw:v0", "--yes", "--allow-missing", "--json").document
     assert done["impossible"] == ["labels.json"]
