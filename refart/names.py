@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -20,6 +21,7 @@ MAX_PATH_BYTES: Final = 4096  # Linux PATH_MAX; object keys end at 1,024 bytes
 MAX_URI_BYTES: Final = 8192
 MAX_METADATA_BYTES: Final = 1 << 20  # 1 MiB of JSON a version
 MAX_DESCRIPTION_BYTES: Final = 1 << 16
+MAX_TTL_S: Final = timedelta.max // timedelta(seconds=1)
 LATEST: Final = "latest"
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")

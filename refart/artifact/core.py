@@ -86,7 +86,7 @@ class Core:
         self.description = row.description
         self.metadata = copy.deepcopy(dict(row.metadata))
         self.aliases, self.tags = list(row.aliases), list(row.tags)
-        self.ttl = None if row.ttl_s is None else timedelta(seconds=row.ttl_s)
+        self.ttl = None if row.ttl_s is None else timedelta(seconds=min(row.ttl_s, names.MAX_TTL_S))
 
     # -- what it is ------------------------------------------------------------------------------
 
@@ -283,7 +283,7 @@ def ttl_s_of(ttl: timedelta | None) -> int | None:
         return None
     if not isinstance(ttl, timedelta) or ttl.total_seconds() < 1:
         raise InvalidInputError(f"ttl must be a timedelta of at least a second, or None, not {ttl!r}")
-    return int(ttl.total_seconds())
+    return ttl // timedelta(seconds=1)
 
 
 def folder_of(path_prefix: str | None) -> str | None:

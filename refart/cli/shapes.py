@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def version_record(artifact: Artifact) -> dict[str, Any]:
         "tags": artifact.tags,
         "description": artifact.description,
         "metadata": artifact.metadata,
-        "ttl_s": int(artifact.ttl.total_seconds()) if artifact.ttl is not None else None,
+        "ttl_s": artifact.ttl // timedelta(seconds=1) if artifact.ttl is not None else None,
         "source_version": artifact.source_version,
     }
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields, replace
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Any, Final
 
 from refart import names
@@ -72,7 +72,7 @@ def read(lines: Iterable[str]) -> Snapshot:
                 edges.append(_edge(record, kind))
             else:
                 raise ValueError(f"unknown kind {str(kind)[:80]!r}")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise FormatError(f"{where}: {type(error).__name__}: {str(error)[:300]}") from None
     known = versions.keys() | elsewhere.keys()
     for row in versions.values():
@@ -128,7 +128,7 @@ def _version(record: dict[str, Any]) -> VersionRow:
         tags=names.check_tags(_list(record["tags"])),
         description=names.check_description(record["description"]),
         metadata=names.check_metadata(record["metadata"]),
-        ttl_s=_optional(_number, record["ttl_s"]),
+        ttl_s=_optional(_ttl_s, record["ttl_s"]),
         created_at=_time(record["created_at"]),
         created_by=_optional(_run_id, record["created_by"]),
         source=_optional(_key, record["source"]),
@@ -203,10 +203,19 @@ def _number(value: Any) -> int:
     return value
 
 
+def _ttl_s(value: Any) -> int:
+    if not 1 <= _number(value) <= names.MAX_TTL_S:
+        raise ValueError(f"a ttl of {value} s is not 1 to {names.MAX_TTL_S} s")
+    return int(value)
+
+
 def _time(text: Any) -> datetime:
+    """A time that every zone has a name for: the first and the last year that `datetime` knows end early in some."""
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone")
+    if not MINYEAR < at.year < MAXYEAR:
+        raise ValueError(f"{text!r} is not in the years {MINYEAR + 1} to {MAXYEAR - 1}")
     return at.astimezone(UTC)
 
 

@@ -7,12 +7,13 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from refart.catalog.base import VersionFilter, VersionRow
+from refart.catalog.base import Patch, VersionFilter, VersionKey, VersionRow
 from refart.errors import ConflictError, FormatError, InvalidInputError, NotFoundError
 from refart.ops import interchange
 from refart.workspace import Workspace
@@ -289,6 +290,52 @@ def test_a_file_that_is_not_an_export_changes_nothing(
     with pytest.raises(FormatError, match=f"model.tar cannot be imported, nothing was: .*{said}"):
         other.import_tar(file)
     assert (other.projects(), other.runs()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "said"),
+    [
+        ("version", "ttl_s", 1 << 62, "a ttl of"),
+        ("version", "ttl_s", 0, "a ttl of 0 s"),
+        ("version", "created_at", "0001-01-01T00:00:00+23:59", "not in the years 2 to 9998"),
+        ("version", "deleted_at", "9999-12-31T23:59:59+00:00", "not in the years"),
+        ("run", "created_at", "9999-12-31T23:59:59-23:00", "not in the years"),
+        ("run", "finished_at", "0001-01-01T00:00:00Z", "not in the years"),
+        ("run", "pid", 1 << 63, "no whole number"),
+        ("output", "at", "9999-12-31T23:59:59-23:00", "not in the years"),
+    ],
+)
+def test_a_value_that_nobody_could_read_again_is_refused(
+    project: Workspace, other: Workspace, tmp_path: Path, kind: str, field: str, value: Any, said: str
+) -> None:
+    def change(data: bytes) -> bytes:
+        records = [json.loads(line) for line in data.splitlines()]
+        changed = [{**record, field: value} if record["kind"] == kind else record for record in records]
+        return b"".join(json.dumps(record).encode() + b"\n" for record in changed)
+
+    file = tmp_path / "model.tar"
+    project.export_tar("vision/model:v0", file)
+    write(file, spoilt("catalog", change)(members(file)))
+    with pytest.raises(FormatError, match=f"nothing was: line .*{said}"):
+        other.import_tar(file)
+    assert (other.projects(), other.runs()) == ([], [])
+
+
+def test_the_longest_ttl_travels_and_a_longer_one_in_the_catalog_is_read_as_it(
+    project: Workspace, other: Workspace, tmp_path: Path
+) -> None:
+    """An older refart let in a time to live that no `timedelta` holds."""
+    model = project.artifact("vision/model")
+    model.ttl = timedelta.max
+    model.save()
+    longest = timedelta(seconds=timedelta.max // timedelta(seconds=1))
+    project.export_tar("vision/model", tmp_path / "model.tar")
+    other.import_tar(tmp_path / "model.tar")
+    assert other.artifact("vision/model").ttl == longest
+    catalog = other._context.catalog
+    patch = Patch("ada", datetime.now(UTC), set_ttl=True, ttl_s=1 << 62)
+    catalog.update(VersionKey("vision", "model", 0), patch)
+    assert [each.ttl for each in other.artifacts("vision/model")] == [longest]
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
