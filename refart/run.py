@@ -241,9 +241,11 @@ class Run(RunRecord):
     def _tell(self, artifact: Artifact, request: ops.commit.Request) -> None:
         """Send what was logged, and what it was made of, to whoever follows the run."""
         if self._events is not None:
-            if request.inputs:
-                self._events.used(*self._context.catalog.version_rows(request.inputs))
-            self._events.logged(artifact._logged())
+            logged = artifact._logged()
+            inputs = [key for key in request.inputs if key != logged.key]
+            if inputs:
+                self._events.used(*self._context.catalog.version_rows(inputs))
+            self._events.logged(logged)
 
     def _request(
         self, artifact: Artifact, aliases: Iterable[str] | None, tags: Iterable[str] | None

@@ -353,3 +353,17 @@ def test_linking_a_draft_logs_it_first(refart_workspace: Workspace, run: Run) ->
     linked = run.link_artifact(draft, "registry/a", aliases=["prod"])
     assert (draft.qualified_name, linked.qualified_name) == ("default/a:v0", "registry/a:v0")
     assert linked.source_version == draft.qualified_name
+
+
+def test_a_draft_that_is_still_its_version_is_no_input_of_the_run(
+    refart_workspace: Workspace, tmp_path: Path
+) -> None:
+    """Else the lineage would go round in circles."""
+    (tmp_path / "data").write_text("a")
+    with refart_workspace.init() as run:
+        version = run.log_artifact(tmp_path / "data", "data")
+    with refart_workspace.init() as run:
+        again = run.log_artifact(version.new_draft())
+    assert (again.created, again.version) == (False, "v0")
+    assert run.used_artifacts() == []
+    assert [logged.version for logged in run.logged_artifacts()] == ["v0"]

@@ -185,7 +185,7 @@ class Commit:
     ttl_s: int | None = None
     source: VersionKey | None = None
     inputs: tuple[VersionKey, ...] = ()
-    """Versions whose entries this one refers to: recorded as inputs of the run."""
+    """Versions whose entries this one refers to: recorded as inputs of the run, but for the version logged itself."""
     distributed_id: str | None = None
     """Parts of this id are removed in the same transaction."""
     uris: Sequence[ShardUris] | None = None
@@ -214,12 +214,29 @@ class Snapshot:
     """Address of a manifest → the URIs of its shards."""
 
 
+class MovedAlias(NamedTuple):
+    """An alias of a collection that names another version than before; `old` and `new` are version numbers."""
+
+    project: str
+    name: str
+    alias: str
+    old: int
+    new: int
+
+    def __str__(self) -> str:
+        return f"{self.project}/{self.name}:{self.alias}: v{self.old} -> v{self.new}"
+
+
 class Taken(NamedTuple):
     """What came of a snapshot."""
 
     created: tuple[VersionKey, ...]
     present: tuple[VersionKey, ...]
-    """Versions that were here already, the same."""
+    """Versions that were here already, the same; those of `deleted_here` are not among them."""
+    deleted_here: tuple[VersionKey, ...]
+    """Live versions of the snapshot that were deleted here, and stay so."""
+    moved_aliases: tuple[MovedAlias, ...]
+    """Aliases that named another version before."""
     dropped_edges: int
     """Edges to versions that are neither in the snapshot nor here."""
 
@@ -283,10 +300,10 @@ class Catalog(Protocol):
     def take(self, snapshot: Snapshot, *, actor: str, at: datetime) -> Taken:
         """Take over versions under their numbers, with runs and edges; a second time changes nothing.
 
-        What is here stays as it is: a version of the same number and manifest digest, a run of the same id, name and
-        time. Aliases of a new version move to it, `latest` only where it names an older one. Edges and sources are
+        What is here stays as it is: a version of the same number and manifest digest (a deleted one stays deleted), a
+        run of the same id, name and time. Aliases of a new version move to it, `latest` only where it names an older one. Edges and sources are
         kept where the version they name is in the snapshot, or here with the same manifest digest. One audit row for
-        each new version. `ConflictError`, and nothing is taken, for a number that another version has, a manifest that
+        each new version, with the labels it got. `ConflictError`, and nothing is taken, for a number that another version has, a manifest that
         another live version of the collection has, another type, or another run of the same id.
         """
 

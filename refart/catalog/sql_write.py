@@ -71,7 +71,9 @@ def commit(connection: Connection, request: Commit, request_id: str) -> Committe
     changes |= move_aliases(connection, collection.id, version_id, (names.LATEST, *request.aliases))
     if request.run_id is not None:
         add_edges(connection, request.run_id, [version_id], "output", request.at)
-        add_edges(connection, request.run_id, _existing_ids(connection, request.inputs), "input", request.at)
+        # A draft that is still the version it was made from makes nothing of it: the graph has no cycle.
+        inputs = [each for each in _existing_ids(connection, request.inputs) if each != version_id]
+        add_edges(connection, request.run_id, inputs, "input", request.at)
     if request.distributed_id is not None:
         connection.execute(
             delete(t.parts).where(

@@ -191,6 +191,15 @@ class CatalogSuite:
         edges = {(edge.version.name, edge.kind) for edge in catalog.edges(run_ids=["r1"])}
         assert {("raw", "input"), ("clean", "output")} == edges
 
+    def test_a_version_is_no_input_of_the_run_that_logs_it(self, catalog: Catalog) -> None:
+        catalog.save_run(run_row())
+        catalog.commit(request(name="raw"))
+        catalog.commit(request())
+        again = catalog.commit(request(run_id="r1", inputs=(key(0), key(0, "raw"))))
+        assert (again.created, again.version.key) == (False, key(0))
+        edges = {(edge.version.name, edge.kind) for edge in catalog.edges(run_ids=["r1"])}
+        assert {("raw", "input"), ("cats", "output")} == edges
+
     def test_a_linked_version_is_not_made_twice(self, catalog: Catalog) -> None:
         catalog.commit(request(name="raw"))
         made = [catalog.commit(request(name="shelf", source=key(0, "raw"))).created for _ in range(2)]
