@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from refart.cli.common import Command, Settings, given
+from refart.cli.logged import HIDDEN, log
 from refart.cli.output import Record
-from refart.cli.shapes import version_record, weak_text
+from refart.cli.shapes import weak_text
 from refart.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def put(
 
     about: dict[str, Any] = {"description": description, "metadata": _metadata(metadata)}
     told: Record = {}
+    base: Artifact | None = None
     is_whole_inventory = options["inventory"] is not None and not sources
     if (refresh is None) == (not sources and not is_whole_inventory):
         raise click.UsageError("give SOURCEs to log, or --refresh NAME")
@@ -143,17 +145,20 @@ def put(
             artifact = workspace.draft(chosen, type, project=project, **about)
             for source in sources or [None]:
                 _add(artifact, source, at, **options)
-        names.check_aliases(aliases), names.check_tags(tags)  # before a run exists, which would fail
-        with workspace.init(project, job_type="put") as run:
-            version = run.log_artifact(artifact, aliases=aliases, tags=tags)
-        weak = {"weak_entries": version.weak_count}
-        record = {"created": version.created, "run": run.id, **told, **version_record(version), **weak}
-    news = "created" if version.created else "unchanged: this content is logged already, no version was made"
+        (logged,) = log(
+            settings,
+            workspace,
+            [artifact],
+            project=project,
+            job_type="put",
+            base=base,
+            aliases=aliases,
+            tags=tags,
+        )
+        version = logged.version
+        record = {**logged.record, **told, "weak_entries": version.weak_count}
     settings.output.record(
-        record,
-        headline=f"{version.qualified_name} {news}",
-        hide=("name", "version", "created", "created_at", "manifest_digest", "source_version"),
-        text={"weak_entries": weak_text(version)},
+        record, headline=logged.headline, hide=HIDDEN, text={"weak_entries": weak_text(version)}
     )
 
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 import click
 
 from refart.cli.common import Command, Settings, given
+from refart.cli.logged import log
 from refart.cli.output import Column, Record
-from refart.cli.shapes import version_record
 from refart.errors import InvalidInputError
 
 
@@ -83,10 +83,17 @@ def select(
             names.parse_collection_ref(name, version.project) if name else (version.project, None)
         )
         drafts = version.split(parts, chosen, **how).values() if split else [version.select(chosen, **how)]
-        with workspace.init(project, job_type="select") as run:
-            logged = [run.log_artifact(draft, aliases=aliases, tags=tags) for draft in drafts]
-        rows = [{"created": each.created, "run": run.id, **version_record(each)} for each in logged]
-        settings.output.rows(rows, _VERSIONS)
+        logged = log(
+            settings,
+            workspace,
+            list(drafts),
+            project=project,
+            job_type="select",
+            base=version,
+            aliases=aliases,
+            tags=tags,
+        )
+        settings.output.rows([each.record for each in logged], _VERSIONS)
 
 
 def _sample(text: str) -> int | float:

@@ -192,3 +192,29 @@ def test_refresh_keeps_what_was_logged(cli: Calls, folder: Path, more: tuple[str
 def test_there_is_something_to_log(cli: Calls) -> None:
     cli("put", code=2)
     cli("put", "--refresh", "nothing", code=3)
+
+
+def test_a_refresh_without_a_change_logs_nothing(
+    cli: Calls, folder: Path, refart_workspace: Workspace
+) -> None:
+    """Of an old version neither: `latest` stays, and only the labels that were asked for are given."""
+    cli("put", "-r", "data", "-n", "images")
+    cli("put", "-r", "data/train", "-n", "images")
+    runs = len(refart_workspace.runs())
+    told = cli("put", "--refresh", "images:v0", "-a", "kept", "-d", "Old.", "--json").document
+    assert (told["name"], told["created"], told["run"]) == ("default/images:v0", False, None)
+    assert (told["aliases"], told["description"]) == (["kept"], "Old.")
+    assert cli("put", "--refresh", "images:v0").stdout.startswith("default/images:v0 unchanged: nothing was")
+    assert refart_workspace.artifact("default/images").version == "v1"
+    assert len(refart_workspace.runs()) == runs
+
+
+def test_where_latest_goes_is_told_unless_it_goes_to_the_next(cli: Calls, folder: Path) -> None:
+    cli("put", "-r", "data", "-n", "images")
+    assert "latest" not in cli("put", "-r", "data/train", "-n", "images").stderr
+    assert cli("put", "-r", "data", "-n", "images").stderr == "latest: v1 → v0\n"
+    cli("put", "-r", "data/train", "-n", "images")
+    (folder / "new.txt").write_text("new")
+    assert cli("put", "--refresh", "images:v0").stderr == "latest: v1 → v2 (made from v0)\n"
+    (folder / "newer.txt").write_text("newer")
+    assert "latest" not in cli("put", "--refresh", "images").stderr
