@@ -299,7 +299,8 @@ class Building(Core):
         - `at_risk`: only references that an overwrite or a lifecycle rule may lose, or has made: those without a pinned
           version or generation, of a weak identity, or of which another write is current. Costs one listing of each
           logged prefix.
-        - `allow_missing_references`: what is lost already stays a reference, and is reported.
+        - `allow_missing_references`: what is lost already, because it is gone or (other than in a download) because it
+          was overwritten, stays a reference, and is reported (`lost`).
 
         Raises `ReferenceMissingError`, `ReferenceChangedError`, `ChecksumError`, `SourceError`, `StoreError`; the draft
         is then as it was.

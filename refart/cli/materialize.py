@@ -14,13 +14,15 @@ from refart.cli.shapes import version_record
 @click.argument("name", metavar="NAME[:VERSION]")
 @click.option("--path", metavar="PREFIX", help="Only this entry, or what lies below this folder.")
 @click.option("--at-risk", is_flag=True, help="Only what an overwrite or a lifecycle rule may lose.")
-@click.option("--allow-missing", is_flag=True, help="Leave what is lost already as it is.")
+@click.option("--allow-missing", is_flag=True, help="What is lost stays a reference.")
 @click.pass_obj
 def materialize(settings: Settings, name: str, path: str | None, at_risk: bool, allow_missing: bool) -> None:
     """Store the bytes of references, as a new version.
 
     The pinned bytes are read, verified and stored by their SHA-256; paths stay as they are. What the store has already
     is not read again. At risk is what has no pinned version, or a weak identity, or was overwritten or deleted since.
+    What is lost already is an error, or stays a reference with --allow-missing: be it gone, or overwritten where no
+    version was pinned.
 
     \b
     Examples:
@@ -35,14 +37,17 @@ def materialize(settings: Settings, name: str, path: str | None, at_risk: bool, 
             logged = run.log_artifact(draft)
         record = version_record(logged)
     if report.lost:
-        settings.output.note(f"the bytes of {len(report.lost):,} references are lost; they were left out")
+        settings.output.note(
+            f"the bytes of {len(report.lost):,} references are gone or were overwritten; they stay references, first"
+            f" {report.lost[0]!r}"
+        )
     if report.unverified:
         settings.output.note(
             f"nothing confirms the bytes of {len(report.unverified):,} files: no hash, pin or ETag"
         )
-    state = "created" if logged.created else "is there already"
+    news = "created" if logged.created else "unchanged: this content is logged already, no version was made"
     settings.output.record(
         {"created": logged.created, "run": run.id, **asdict(report), **record},
-        headline=f"{logged.qualified_name} {state}",
+        headline=f"{logged.qualified_name} {news}",
         hide=("created", "name", "version", "created_at", "manifest_digest", "source_version"),
     )

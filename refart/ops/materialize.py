@@ -37,14 +37,14 @@ class MaterializeReport:
     """What became of references."""
 
     stored_files: int = 0
-    """References that are managed files now."""
+    """References that are managed files now, and whose bytes are new in the store."""
     stored_bytes: int = 0
     kept_files: int = 0
-    """Of these, files whose bytes were in the store already: nothing was read for them."""
+    """References that are managed files now, and whose bytes the store had already."""
     moved_bytes: int = 0
-    """Bytes that were read."""
+    """Bytes that were read: also of files that the store turned out to have, where no SHA-256 told so before."""
     lost: list[str] = field(default_factory=list)
-    """Paths that stay references, since their bytes are gone (`allow_missing_references`)."""
+    """Paths that stay references, since their bytes are gone, or were overwritten (`allow_missing_references`)."""
     unverified: list[str] = field(default_factory=list)
     """Paths of which nothing confirms the bytes: no hash, no pin, no ETag."""
 
@@ -53,6 +53,8 @@ class _Outcome(NamedTuple):
     entry: Entry | None
     """The managed file; None where the bytes are gone."""
     path: str
+    is_new: bool = False
+    """Whether the store did not have the bytes yet."""
     moved_bytes: int = 0
     rung: Rung | None = None
     """None where nothing was read."""
@@ -148,9 +150,11 @@ def _store_part(allow_missing: bool, worker: Worker, part: Part) -> _Stored:
                     report.lost.append(outcome.path)
                     continue
                 stored.append(outcome.entry)
-                report.stored_files += 1
-                report.stored_bytes += outcome.entry.size or 0
-                report.kept_files += outcome.rung is None
+                if outcome.is_new:
+                    report.stored_files += 1
+                    report.stored_bytes += outcome.entry.size or 0
+                else:
+                    report.kept_files += 1
                 report.moved_bytes += outcome.moved_bytes
                 if outcome.rung == "unverified":
                     report.unverified.append(outcome.path)
@@ -169,9 +173,9 @@ def _store(worker: Worker, allow_missing: bool, entry: Entry) -> _Outcome:
             if entry.size is not None and entry.size <= IN_MEMORY_BYTES:
                 data = b"".join(chunks)
                 assert chunks.checked is not None
-                store.put_bytes("blobs", chunks.checked.sha256, data)
+                is_new = store.put_bytes("blobs", chunks.checked.sha256, data)
             else:
-                _store_large(worker, chunks, entry)
+                is_new = _store_large(worker, chunks, entry)
     except (ReferenceMissingError, ReferenceChangedError):
         if not allow_missing:
             raise
@@ -180,18 +184,18 @@ def _store(worker: Worker, allow_missing: bool, entry: Entry) -> _Outcome:
     assert checked is not None
     seen.remember(cache, entry, checked.sha256, compared=checked.rung in checksums.IDENTIFYING)
     managed = Entry(entry.path, checked.size_bytes, f"sha256:{checked.sha256}")
-    return _Outcome(managed, entry.path, checked.size_bytes, checked.rung)
+    return _Outcome(managed, entry.path, is_new, checked.size_bytes, checked.rung)
 
 
-def _store_large(worker: Worker, chunks: VerifiedStream, entry: Entry) -> None:
-    """By a temporary file: the store needs the hash before the bytes."""
+def _store_large(worker: Worker, chunks: VerifiedStream, entry: Entry) -> bool:
+    """By a temporary file: the store needs the hash before the bytes. Returns whether they were not there yet."""
     try:
         with files.temporary_file(tempfile.gettempdir()) as file:
             for chunk in chunks:
                 file.write(chunk)
             file.flush()
             assert chunks.checked is not None
-            worker.store.put_file("blobs", chunks.checked.sha256, file.name)
+            return worker.store.put_file("blobs", chunks.checked.sha256, file.name)
     except OSError as error:
         if isinstance(error, RefartError):
             raise

@@ -16,11 +16,21 @@ def test_a_new_version_has_the_bytes_in_the_store(cli: Calls, versioned_lake: La
     assert cli("show", "raw:v2", "--json").document["referenced_bytes"] == 0
     again = cli("materialize", "raw:v2", "--json").document
     assert (again["created"], again["version"], again["stored_files"]) == (False, "v2", 0)
+    again = cli("materialize", "raw:v0", "--json").document
+    assert (again["created"], again["stored_files"], again["kept_files"]) == (False, 0, 3)
+    assert cli("materialize", "raw:v0").stdout.startswith(
+        "default/raw:v2 unchanged: this content is logged already, no version was made\n"
+    )
 
 
-def test_what_is_lost_can_be_left_out(cli: Calls, unversioned_lake: Lake) -> None:
+def test_what_is_lost_can_stay_a_reference(cli: Calls, unversioned_lake: Lake) -> None:
     cli("put", f"{unversioned_lake.uri}/raw", "-n", "raw")
     unversioned_lake.put("raw/labels.json", b"[]")
     assert "labels.json" in cli("materialize", "raw", code=5).stderr
     told = cli("materialize", "raw", "--allow-missing", "--json")
     assert told.document["lost"] == ["labels.json"]
+    assert told.document["entries"] == 3
+    assert (
+        "the bytes of 1 references are gone or were overwritten; they stay references, first 'labels.json'"
+        in cli("materialize", "raw:v0", "--allow-missing").stderr
+    )

@@ -36,8 +36,23 @@ def test_what_the_store_has_is_not_read_again(refart_workspace, versioned_lake, 
     artifact.new_draft().materialize("2026")
     s3_requests.clear()
     report = artifact.new_draft().materialize()
-    assert (report.stored_files, report.kept_files) == (3, 2)
+    assert (report.stored_files, report.kept_files) == (1, 2)
+    assert report.stored_bytes == report.moved_bytes
     assert s3_requests.operations == ["GetObject"]
+    again = artifact.new_draft().materialize()
+    assert (again.stored_files, again.stored_bytes, again.kept_files, again.moved_bytes) == (0, 0, 3, 0)
+
+
+@pytest.mark.parametrize("in_memory_bytes", [0, 1 << 20])
+def test_what_only_reading_finds_in_the_store_is_kept(
+    refart_workspace, versioned_lake, monkeypatch, in_memory_bytes
+):
+    monkeypatch.setattr("refart.ops.materialize.IN_MEMORY_BYTES", in_memory_bytes)
+    artifact = log(refart_workspace, f"{versioned_lake.uri}/raw")
+    artifact.new_draft().materialize()
+    monkeypatch.setattr("refart.ops.seen.sha256_of", lambda cache, entry: None)
+    again = artifact.new_draft().materialize()
+    assert (again.stored_files, again.kept_files, again.moved_bytes) == (0, 3, artifact.size)
 
 
 def test_only_what_is_at_risk(refart_workspace, versioned_lake, unversioned_lake, s3_requests):
@@ -65,7 +80,10 @@ def test_what_is_lost_is_an_error_or_stays_a_reference(refart_workspace, unversi
         draft.materialize()
     assert draft.stored_size == 0
     report = draft.materialize(allow_missing_references=True)
-    assert (report.lost, report.stored_files) == (["labels.json"], 2)
+    assert (report.lost, report.stored_files + report.kept_files) == (["labels.json"], 2)
+    unversioned_lake.delete("raw/labels.json")
+    gone = artifact.new_draft().materialize(allow_missing_references=True)
+    assert (gone.lost, gone.stored_files, gone.kept_files) == (["labels.json"], 0, 2)
     assert [entry.path for entry in draft.entries() if entry.is_reference] == ["labels.json"]
 
 
