@@ -53,7 +53,7 @@ class Settings:
         # What the library remarks, commands tell themselves, but for how a source went about its work.
         logging.getLogger("refart").addHandler(logging.NullHandler())
         remarks = logging.Handler(logging.WARNING)
-        told = [logging.getLogger(name) for name in ("refart.sources", "refart.pins")]
+        told = [logging.getLogger(name) for name in ("refart.sources", "refart.pins", "refart.openlineage")]
         remarks.emit = lambda record: self.output.note(record.getMessage())  # type: ignore[method-assign]
         for logger in told:
             logger.addHandler(remarks)

@@ -31,7 +31,10 @@ NAMESPACE: Final = "OPENLINEAGE_NAMESPACE"
 
 State: TypeAlias = Literal["START", "RUNNING", "COMPLETE", "FAIL"]
 
-_log = logging.getLogger("refart")
+TIMEOUT_S: Final = 2.0
+"""How long a server may take for an event, unless the client is configured otherwise."""
+
+_log = logging.getLogger("refart.openlineage")
 
 
 class Name(NamedTuple):
@@ -72,6 +75,7 @@ class Emitter:
 
         set_producer(PRODUCER)
         self._client = OpenLineageClient()
+        _be_brief(self._client.transport)
         self._emit("START", {}, {}, self._run.created_at)
 
     def _tell(self, versions: Iterable[VersionRow], known: dict[Name, VersionRow | None]) -> None:
@@ -124,6 +128,22 @@ class Emitter:
         else:
             return True
         return False
+
+
+def _be_brief(transport: Any) -> None:
+    """Let a server that is not there hold a run for one timeout: the client's own tries and pauses take up to a minute.
+
+    Where its configuration says otherwise, that stays.
+    """
+    from openlineage.client.transport.http import HttpConfig, HttpTransport
+
+    for each in getattr(transport, "transports", [transport]):
+        if isinstance(each, HttpTransport):
+            usual = HttpConfig(url=each.url)
+            if each.timeout == usual.timeout:
+                each.timeout = TIMEOUT_S
+            if hasattr(usual, "retry") and each.config.retry == usual.retry:  # the oldest clients try once
+                each.config.retry = {**usual.retry, "total": 0}
 
 
 def run_id(run: RunRow) -> str:

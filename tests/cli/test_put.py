@@ -218,3 +218,12 @@ def test_where_latest_goes_is_told_unless_it_goes_to_the_next(cli: Calls, folder
     assert cli("put", "--refresh", "images:v0").stderr == "latest: v1 → v2 (made from v0)\n"
     (folder / "newer.txt").write_text("newer")
     assert "latest" not in cli("put", "--refresh", "images").stderr
+
+
+def test_lineage_that_cannot_be_sent_is_told(
+    cli: Calls, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFART_OPENLINEAGE", "true")
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "http")
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__URL", "http://127.0.0.1:1")
+    assert "an OpenLineage event could not be sent" in cli("put", "data").stderr

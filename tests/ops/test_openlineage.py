@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from openlineage.client import OpenLineageClient
 
 from refart.errors import ConflictError
 from refart.ops import openlineage
@@ -116,9 +117,6 @@ def test_a_run_goes_on_where_nobody_listens_and_says_so_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("OPENLINEAGE_URL", "http://127.0.0.1:1")
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "http")
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__URL", "http://127.0.0.1:1")
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__RETRY", '{"total": 0}')
     with (
         caplog.at_level(logging.WARNING, "refart"),
         opened(refart_workspace) as workspace,
@@ -126,9 +124,28 @@ def test_a_run_goes_on_where_nobody_listens_and_says_so_once(
     ):
         assert run.log_artifact(data).version == "v0"
         run.use_artifact("data")
-    said = [record.getMessage() for record in caplog.records if record.name == "refart"]
+    said = [record.getMessage() for record in caplog.records if record.name == "refart.openlineage"]
     assert len([line for line in said if "could not be sent" in line]) == 1
     assert run.state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("configured", "timeout_s", "tries"),
+    [({}, openlineage.TIMEOUT_S, 0), ({"TIMEOUT": "30", "RETRY": '{"total": 2}'}, 30, 2)],
+)
+@pytest.mark.parametrize("place", ["TRANSPORT", "TRANSPORT__TRANSPORTS__DEFAULT_HTTP"])
+def test_a_server_that_is_not_there_holds_no_run_for_long(
+    monkeypatch: pytest.MonkeyPatch, configured: dict[str, str], timeout_s: float, tries: int, place: str
+) -> None:
+    """Unless the client is configured to wait."""
+    for name, value in {"TYPE": "http", "URL": "http://127.0.0.1:1", **configured}.items():
+        monkeypatch.setenv(f"OPENLINEAGE__{place}__{name}", value)
+    if place != "TRANSPORT":
+        monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "composite")
+    transport: Any = OpenLineageClient().transport
+    openlineage._be_brief(transport)
+    (http,) = getattr(transport, "transports", [transport])
+    assert (http.timeout, http.session.get_adapter(http.url).max_retries.total) == (timeout_s, tries)
 
 
 def test_a_run_goes_on_without_the_client(
@@ -140,7 +157,7 @@ def test_a_run_goes_on_without_the_client(
     monkeypatch.setitem(sys.modules, "openlineage.client", None)
     with caplog.at_level(logging.WARNING, "refart"), opened(refart_workspace) as workspace, workspace.init():
         pass
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "refart"]
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "refart.openlineage"]
     assert "pip install 'refart[openlineage]'" in said
 
 
