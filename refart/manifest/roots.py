@@ -77,6 +77,9 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
 
 
 def joined(*several: tuple[Root, ...]) -> tuple[Root, ...]:
-    """All roots, each once, in the order of their first mention; none where they are more than `MAX_ROOTS`."""
-    roots = tuple(dict.fromkeys(root for roots in several for root in roots))
-    return roots if len(roots) <= MAX_ROOTS else ()
+    """All roots, each place once, in the order of their first mention; none where they are more than `MAX_ROOTS`.
+
+    Of two that list one prefix into one folder, the later counts: it says what was wanted from there last.
+    """
+    roots = {(root.uri.rstrip("/"), root.name): root for roots in several for root in roots}
+    return tuple(roots.values()) if len(roots) <= MAX_ROOTS else ()

@@ -30,6 +30,7 @@ from refart.ops.add import limited, under
 from refart.ops.patterns import page_filter
 from refart.parallel import map_bounded, thread_pool
 from refart.sources.base import ManySource, PinnedSource, Source
+from refart.sources.object_source import ObjectSource
 
 State: TypeAlias = Literal["unchanged", "modified", "rewritten", "unverifiable", "removed", "new", "denied"]
 """What became of an entry at its URI.
@@ -65,11 +66,11 @@ class Live:
 
     def covers(self, page: Page) -> pa.BooleanArray:
         """Which rows a listing of the roots would tell, if they were there."""
-        return _covered(page, self.roots)
+        return covered(page, self.roots)
 
     def is_refused(self, page: Page) -> pa.BooleanArray:
         """Which rows lie below a root that may not be listed."""
-        return _covered(page, [refused.root for refused in self.refused])
+        return covered(page, [refused.root for refused in self.refused])
 
 
 @contextmanager
@@ -93,12 +94,16 @@ def listed(local: Local, roots: Iterable[Root], *, executor: Executor | None = N
 
 
 def scan(local: Local, root: Root, *, executor: Executor | None = None) -> Iterator[Page]:
-    """The pages of one root as they would be added now; none where its bucket or folder is gone."""
+    """The pages of one root as they would be added now; none where its bucket or folder is gone.
+
+    A root is what lies below it: an object, or a file, that has its very name since is none of it.
+    """
     source = local.sources.for_uri(root.uri)
+    uri = f"{root.uri.rstrip('/')}/" if isinstance(source, ObjectSource) else root.uri
     is_local = names.uri_scheme(root.uri) in (None, "file")
     options: dict[str, Any] = {} if root.follow_symlinks else {"follow_symlinks": False}
     if executor is not None:
-        lists = elsewhere.listing(local, source, root.uri, executor)
+        lists = elsewhere.listing(local, source, uri, executor)
         options |= {} if lists is None else {"elsewhere": lists}
     how = identify.of_scan(identify.by_name(root.checksum), None, is_local=is_local)
     if not is_local and how == "none":
@@ -106,9 +111,10 @@ def scan(local: Local, root: Root, *, executor: Executor | None = None) -> Itera
     keep = page_filter(root.include, root.exclude)
     with local.reporter.task(f"Listing {root.uri}", unit="objects") as task:
         try:
-            found = source.scan(root.uri, identify=how, keep=keep, on_page=task.advance, **options)
-            for page in limited(found.pages, root.uri, None, allow_empty=True):
-                yield under(page, root.name, replace=found.is_object)
+            found = source.scan(uri, identify=how, keep=keep, on_page=task.advance, **options)
+            if not found.is_object:
+                for page in limited(found.pages, uri, None, allow_empty=True):
+                    yield under(page, root.name)
         except NotFoundError:
             return
 
@@ -123,6 +129,7 @@ def narrowed(roots: Iterable[Root], prefix: str | None) -> Iterator[Root]:
         elif f"{prefix}/".startswith(base):
             rest = prefix[len(base) :]
             is_plain = not (root.include or root.exclude or "%" in rest or root.uri.startswith("https:"))
+            is_plain &= root.follow_symlinks  # else a link below it would become a folder that is listed
             yield replace(root, uri=f"{root.uri.rstrip('/')}/{rest}", name=prefix) if is_plain else root
 
 
@@ -156,6 +163,8 @@ class Comparison:
         self.size_bytes: dict[State, int] = dict.fromkeys(STATES, 0)
         self.rewritten_equally = self.rewritten_equally_bytes = 0
         self._local, self._live, self._changed_only = local, live, changed_only
+        self._manifest = manifest
+        self._elsewhere: pa.StringArray | None = None
         self._pages = aligned(manifest.pages(prefix), live.draft.pages(prefix))
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
@@ -193,7 +202,7 @@ class Comparison:
             old = old.filter(old["uri"].is_valid())
             new = new.filter(pc.invert(pc.is_in(new["path"], value_set=managed)))
         row = pc.index_in(new["path"], value_set=old["path"])
-        added = new.filter(row.is_null())
+        added = self._not_recorded(new.filter(row.is_null()))
         gone = old.filter(pc.invert(pc.is_in(old["path"], value_set=new["path"])))
         was, now = old.take(row.drop_null()), new.filter(row.is_valid())
         # An entry that took the place of what is listed there: of that, nothing was logged.
@@ -217,6 +226,29 @@ class Comparison:
         if len(parts) > 2 or added.num_rows:
             table = table.take(pc.sort_indices(table["path"]))
         return table.combine_chunks().to_batches()[0] if table.num_rows else parts[-1]
+
+    def _not_recorded(self, added: Page) -> Page:
+        """Without what the version holds by another path: the same object, added by a name of its own."""
+        if not added.num_rows:
+            return added
+        if self._elsewhere is None:
+            self._elsewhere = self._uris_of_loose()
+        if not len(self._elsewhere):
+            return added
+        return added.filter(pc.invert(pc.is_in(added["uri"], value_set=self._elsewhere)))
+
+    def _uris_of_loose(self) -> pa.StringArray:
+        """The URIs of references below a root that a listing of it would not find under their paths: of few, as a
+        rule. Whole, whatever prefix is compared."""
+        found = [pa.array([], pa.string())]
+        roots = [f"{root.uri.rstrip('/')}/" for root in self._live.roots]
+        for page in self._manifest.pages() if roots else ():
+            loose = page["uri"].filter(pc.invert(self._live.covers(page))).drop_null()
+            below = pa.array([False] * len(loose), pa.bool_())
+            for base in roots:
+                below = pc.or_(below, pc.starts_with(loose, base))
+            found.append(loose.filter(below))
+        return pa.concat_arrays(found)
 
     def _ask(self, loose: Page, pool: Executor) -> tuple[tuple[Page, Page], Page, Page]:
         """What lies at the URIs of single objects: those there, with what is there; those gone; those
@@ -342,13 +374,12 @@ def _both(function: Any, old: pa.Array, new: pa.Array) -> pa.BooleanArray:
     return pc.fill_null(function(old, new), False)
 
 
-def _covered(page: Page, roots: Iterable[Root]) -> pa.BooleanArray:
+def covered(page: Page, roots: Iterable[Root]) -> pa.BooleanArray:
     """Which rows a listing of one of the roots would find under their path and URI. Of keys that no path can spell, and
     of what was given a path of its own, nobody knows: such entries are asked about one by one."""
-    covered = pa.array([False] * page.num_rows, pa.bool_())
+    told = pa.array([False] * page.num_rows, pa.bool_())
     for root in roots:
         base, paths = f"{root.uri.rstrip('/')}/", page["path"].cast(pa.binary())
-        below = pc.equal(page["uri"], root.uri)
         if root.name is None:
             found = pc.binary_join_element_wise(base.encode(), paths, b"")
         else:
@@ -356,10 +387,8 @@ def _covered(page: Page, roots: Iterable[Root]) -> pa.BooleanArray:
             found = pc.if_else(
                 pc.starts_with(paths, inside), pc.binary_replace_slice(paths, 0, skipped, base.encode()), None
             )
-            below = pc.and_(below, pc.equal(page["path"], root.name))
-        below = pc.or_(below, _both(pc.equal, page["uri"].cast(pa.binary()), found))
-        covered = pc.or_(covered, pc.fill_null(below, False))
-    return covered
+        told = pc.or_(told, _both(pc.equal, page["uri"].cast(pa.binary()), found))
+    return told
 
 
 def _rows(state: str | pa.StringArray, old: Page | None, new: Page | None) -> pa.RecordBatch:

@@ -24,6 +24,11 @@ def patterns_of(patterns: Patterns) -> tuple[str, ...]:
     return (patterns,) if isinstance(patterns, str) else tuple(patterns or ())
 
 
+def pattern_of(path: str) -> str:
+    """The pattern of exactly this path and what lies below it."""
+    return "/" + "".join(f"\\{character}" if character in "\\*?[]!# " else character for character in path)
+
+
 def page_filter(include: Patterns = None, exclude: Patterns = None) -> Callable[[Page], Page]:
     """A function that keeps the rows of a page whose path is wanted.
 

@@ -22,6 +22,7 @@ from refart.errors import (
 from refart.manifest.draft import Draft
 from refart.manifest.roots import Root, joined
 from refart.ops import live
+from refart.ops.patterns import pattern_of
 from refart.ops.stream import Checked, stream
 from refart.parallel import map_bounded, thread_pool
 from refart.sources.local.source import canonical_uri
@@ -36,7 +37,8 @@ _WRONG: Final = {
     "denied": "access is denied",
 }
 _INCOMPARABLE: Final = (
-    "the same size lies there, and nothing to compare with what was recorded: checksum='sha256' reads it"
+    "the same size lies there, and nothing to compare with what was recorded: checksum='sha256' (--checksum sha256)"
+    " reads it"
 )
 
 
@@ -101,7 +103,11 @@ class _Move:
         for root in roots:
             moved = next(self.listed((root,)), None)
             if not self.holds(root.uri.rstrip("/")):
-                yield root
+                if moved is not None:  # what is new at the old place is none of this version any more
+                    inner = self.old[len(root.uri.rstrip("/")) + 1 :]
+                    yield replace(root, exclude=(*root.exclude, pattern_of(names.path_from_key(inner))))
+                else:
+                    yield root
                 if root.include or root.exclude:
                     continue
             if moved is not None:

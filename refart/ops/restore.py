@@ -5,11 +5,14 @@ First a plan, from one listing; then what it says, and nothing else. A second ru
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, islice, takewhile
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import pyarrow as pa
@@ -17,12 +20,13 @@ import pyarrow.compute as pc
 
 from refart import checksums, names
 from refart.context import Context
-from refart.entries import Entry, Page, prefixed
+from refart.entries import Entry, Page, page_of, prefixed
 from refart.errors import (
     ChecksumError,
     ConflictError,
     InvalidInputError,
     PermissionDeniedError,
+    RefartError,
     ReferenceMissingError,
     SourceError,
 )
@@ -74,6 +78,9 @@ PLANNED: Final[pa.Schema] = pa.schema(
 NAMED: Final = 5
 """Entries that an error names."""
 
+_ALIKE: Final = (("s3", "s3a"), ("gs", "gcs"), ("az", "abfs", "abfss"))
+"""Schemes by which the same objects can be named."""
+
 _DENIED: Final = "it may not be looked at: get access to it"
 _BEYOND: Final = "it is reached through the symbolic link {link}, beyond which nothing is {done}"
 _LOST: Final = {
@@ -82,6 +89,9 @@ _LOST: Final = {
     "rewritten": "it was written again, no version of it is pinned, and its content cannot be compared",
     "unverifiable": "no version of it is pinned, and its content cannot be compared",
 }
+
+
+_Outcome: TypeAlias = Literal["done", "unverified", "already", "conflict"] | RefartError
 
 
 class _Planned(NamedTuple):
@@ -127,9 +137,20 @@ class RestoreReport:
     """Paths that changed since the plan was made, and were left as they are."""
     impossible: list[str] = field(default_factory=list)
     """Paths that could not be restored (`allow_missing`)."""
+    failed: dict[str, RefartError] = field(default_factory=dict)
+    """Path → why it was not written, or not as it should be: it is archived, say, or access is denied."""
+    is_broken_off: bool = False
+    """Whether a server could not be reached, or had too much to do, so that no more was tried."""
 
     def check(self) -> None:
-        """Raise `ConflictError`, which names paths, where some were left because they changed meanwhile."""
+        """Raise an error that names paths where not all was done: of the class of the first that failed, or
+        `ConflictError` where some were left because they changed meanwhile."""
+        if self.failed:
+            count, errors = len(self.failed), list(self.failed.values())
+            told = "; ".join(f"{path!r}: {error}" for path, error in islice(self.failed.items(), NAMED))
+            more = f"; and {count - NAMED:,} more" if count > NAMED else ""
+            message = f"{count:,} objects could not be restored: {told}{more}; put it right and restore again"
+            raise type(errors[0])(message) from errors[0]
         if self.conflicts:
             count, named = len(self.conflicts), ", ".join(map(repr, self.conflicts[:NAMED]))
             raise ConflictError(
@@ -183,10 +204,10 @@ class RestorePlan:
         """Do what the plan says, many copies at once.
 
         What changed since is left as it is, and reported (`conflicts`), unless it became what the plan wants, as it has
-        when the plan is carried out a second time (`already_restored_files`). The first other error ends the restore
-        when what is under way has ended; a new plan then has what is left. Raises as `check`, before anything is
-        written; `ConflictError` never, `ChecksumError` where a copy is not what was copied, `PermissionDeniedError`,
-        `SourceError`.
+        when the plan is carried out a second time (`already_restored_files`). What fails otherwise is reported too
+        (`failed`), and all else is done, but deletions; unless a server cannot be reached or has too much to do: that
+        ends the restore when what is under way has ended. A new plan then has what is left. `RestoreReport.check`
+        raises what was reported. Raises as `check`, before anything is written.
         """
         self.check(allow_missing=allow_missing)
         report = RestoreReport()
@@ -194,12 +215,21 @@ class RestorePlan:
         total = sum(self.counts[action] for action in ACTIONS if action in DOING)
         with (
             local.reporter.task(f"Restoring {self._label}", unit="objects", total=total) as task,
+            restore_files.working(self._folders) as tidy,
             thread_pool(local.config.threads) as pool,
         ):
             window = 4 * local.config.threads
-            for row, outcome in map_bounded(pool, self._do, self._rows(report), window=window):
+            # Deletions when all copies are made: they can take away nothing then that is still to be read.
+            outcomes = chain.from_iterable(
+                map_bounded(pool, partial(self._do, tidy), rows, window=window)
+                for rows in self._passes(report)
+            )
+            for row, outcome in outcomes:
                 size = row.size or 0
-                if outcome == "conflict":
+                if isinstance(outcome, RefartError):
+                    report.failed[row.path] = outcome
+                    report.is_broken_off |= getattr(outcome, "transient", False)
+                elif outcome == "conflict":
                     report.conflicts.append(row.path)
                 elif outcome == "already":
                     report.already_restored_files += 1
@@ -211,6 +241,8 @@ class RestorePlan:
                 if outcome == "unverified":
                     report.unverified.append(row.path)
                 task.advance(1, size_bytes=size)
+        for paths in (report.conflicts, report.unverified):
+            paths.sort()
         return report
 
     def _add(self, rows: Iterable[_Planned | None]) -> None:
@@ -225,28 +257,38 @@ class RestorePlan:
         if kept:
             self._pages.append(self._spill.append(_page_of(kept)))
 
-    def _rows(self, report: RestoreReport) -> Iterator[_Planned]:
+    def _passes(self, report: RestoreReport) -> Iterator[Iterator[_Planned]]:
+        """What is to be written, then what is to be deleted; nothing more where the server is away, and nothing is
+        deleted where something failed: it may be all that is left of that."""
+        written = self._rows(DOING - {"delete"}, report.impossible)
+        yield takewhile(lambda _: not report.is_broken_off, written)
+        if not report.failed:
+            deleted = self._rows(frozenset({"delete"}), [])
+            yield takewhile(lambda _: not report.is_broken_off, deleted)
+
+    def _rows(self, actions: frozenset[str], impossible: list[str]) -> Iterator[_Planned]:
         for page in self.pages():
             for row in map(_planned, page.to_pylist()):
-                if row.action in DOING:
+                if row.action in actions:
                     yield row
                 elif row.action == "impossible":
-                    report.impossible.append(row.path)
+                    impossible.append(row.path)
 
-    def _do(self, row: _Planned) -> tuple[_Planned, Literal["done", "unverified", "already", "conflict"]]:
+    def _do(self, tidy: restore_files.Tidy, row: _Planned) -> tuple[_Planned, _Outcome]:
         """One write. What an answer leaves unclear is looked at."""
         try:
-            return row, "done" if self._written(row) else "unverified"
-        except (ConflictError, SourceError) as error:
-            if isinstance(error, SourceError) and not error.transient:
-                raise
-            if isinstance(error, ConflictError):
+            try:
+                return row, "done" if self._written(row, tidy) else "unverified"
+            except ConflictError:
                 return row, "already" if self._is_done(row) else "conflict"
-            if self._is_done(row):  # only the answer was lost
-                return row, "done"
-            raise
+            except SourceError as error:
+                if not error.transient or not self._is_done(row):
+                    raise
+                return row, "done"  # only the answer was lost
+        except RefartError as error:
+            return row, error
 
-    def _written(self, row: _Planned) -> bool:
+    def _written(self, row: _Planned, tidy: restore_files.Tidy) -> bool:
         """Do it; whether the outcome was compared."""
         source, local = self._context.local.sources.for_uri(row.uri), self._context.local
         if row.action == "delete":
@@ -259,6 +301,7 @@ class RestorePlan:
         assert row.source is not None
         if row.action == "write":
             restore_files.write(self._context, row.source, row.uri, over=row.now, folders=self._folders)
+            tidy(row.uri)
             return True
         assert isinstance(source, WritableSource)
         copied = source.copy(row.source, row.uri, over=row.now)
@@ -294,10 +337,11 @@ def plan(
     target = None if to is None else _target(to)
     if target is not None:
         _check_reachable(manifest, label, prefix, target)
+        _check_apart(manifest, label, target)
     folders = restore_files.folders_of(manifest.index.roots if target is None else [Root(target)])
     made = RestorePlan(context, label, target, folders)
     made.managed_files = _count_managed(manifest, prefix)
-    planner = _Planner(context, target, delete, folders)
+    planner = _Planner(context, target, delete, folders, _Shared(manifest))
     with ExitStack() as stack:
 
         def compared(source: live.Pages, roots: Iterable[Root], *, changed_only: bool) -> live.Comparison:
@@ -320,9 +364,11 @@ def plan(
 class _Planner:
     """Decides about entries, by at most one request each."""
 
-    def __init__(self, context: Context, to: str | None, delete: bool, folders: frozenset[str]) -> None:
+    def __init__(
+        self, context: Context, to: str | None, delete: bool, folders: frozenset[str], shared: _Shared
+    ) -> None:
         self._context, self._local, self._to, self._delete = context, context.local, to, delete
-        self._folders = folders
+        self._folders, self._shared = folders, shared
 
     def in_place(self, pages: Iterable[pa.RecordBatch]) -> Iterator[Iterable[_Planned | None]]:
         """Rows for each page of a comparison with what lies where it was."""
@@ -379,6 +425,10 @@ class _Planner:
             return row._replace(why=f"the pinned {kind} is gone" if gone else _LOST.get(there.state, _DENIED))
         if _same_content(now, source):
             return None  # what was recorded could not be compared with it; the pinned write itself can
+        if self._to is None and self._shared.holds(entry):
+            return (
+                None  # the object is another entry's, and this one can be read from the version that it pins
+            )
         if (why := self._cannot_write(str(source.uri), uri)) is not None:
             return row._replace(why=why)
         return row._replace(action="copy", source=source)
@@ -388,6 +438,8 @@ class _Planner:
         if names.uri_scheme(entry.uri or "") != "file":
             return row._replace(why="it is no file of this machine: refart get downloads it")
         kept = restore_files.kept(self._context, entry)
+        if kept is not None and self._to is None and self._shared.holds(entry):
+            return None
         if kept is not None or there.state == "unchanged":
             if (link := restore_files.link_to(row.uri, self._folders, itself=True)) is not None:
                 return row._replace(why=_BEYOND.format(link=link, done="written"))
@@ -430,6 +482,43 @@ class _Planner:
         return None
 
 
+class _Shared:
+    """Which entries point at an object that is another entry's as well: added by another name, with a pin of its own.
+
+    Only one of them can be what lies there; that is the one that the listing of a prefix tells.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._lock = threading.Lock()
+        self._loose: set[str] | None = None
+
+    def holds(self, entry: Entry) -> bool:
+        roots = self._manifest.index.roots
+        if live.covered(page_of([entry]), roots)[0].as_py():
+            return False
+        uri = str(entry.uri)
+        for root in roots:
+            base = f"{root.uri.rstrip('/')}/"
+            if uri.startswith(base):
+                path = names.path_from_key(uri[len(base) :])
+                other = self._manifest.get(path if root.name is None else f"{root.name}/{path}")
+                if other is not None and other.uri == uri:
+                    return True
+        return uri in self._twice()
+
+    def _twice(self) -> set[str]:
+        """The URIs of several entries among those that no listing of a prefix tells."""
+        with self._lock:
+            if self._loose is None:
+                seen, self._loose = set[str](), set[str]()
+                for page in self._manifest.pages():
+                    loose = pc.invert(live.covered(page, self._manifest.index.roots))
+                    for uri in page["uri"].filter(loose).drop_null().to_pylist():
+                        (self._loose if uri in seen else seen).add(uri)
+            return self._loose
+
+
 class _Moved:
     """A manifest whose references lie below another prefix, each at its path."""
 
@@ -468,6 +557,37 @@ def _check_reachable(manifest: Manifest, label: str, prefix: str | None, target:
             f"{label} cannot be restored to {target}: bytes cannot be copied by the server there, which holds {other}"
             f" and the like; use refart get (Artifact.download)"
         )
+
+
+def _check_apart(manifest: Manifest, label: str, target: str) -> None:
+    """Raise `InvalidInputError` where something that the version points at lies at or below the target: what is read
+    there could be overwritten, or deleted, before its turn comes."""
+    roots = {root.uri for root in manifest.index.roots if root.uri.startswith("file://")}
+    for page in manifest.pages():
+        uris = page["uri"].drop_null()
+        for base in _spellings(target, roots):
+            if pc.any(pc.or_(pc.equal(uris, base), pc.starts_with(uris, f"{base}/")), min_count=0).as_py():
+                raise InvalidInputError(
+                    f"{label} cannot be restored to {target}: it points at what lies there itself; restore it in place"
+                    " (without to=, --to), or to another prefix"
+                )
+
+
+def _spellings(target: str, roots: Iterable[str]) -> Iterator[str]:
+    """What the URIs of a version may begin with where they lie at the target."""
+    scheme, _, rest = target.partition("://")
+    for alike in next((several for several in _ALIKE if scheme in several), (scheme,)):
+        yield f"{alike}://{rest}"
+    if scheme == "file":
+        real = os.path.realpath(rest)
+        yield f"file://{real}"
+        for root in roots:  # recorded by a path that leads there through a link
+            folder = root.removeprefix("file://").rstrip("/")
+            real_folder = os.path.realpath(folder)
+            if f"{real_folder}/".startswith(f"{real}/"):
+                yield f"file://{folder}"
+            elif real.startswith(f"{real_folder}/"):
+                yield f"file://{folder}{real[len(real_folder) :]}"
 
 
 def _count_managed(manifest: Manifest, prefix: str | None) -> int:

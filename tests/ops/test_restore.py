@@ -177,7 +177,7 @@ def test_what_may_not_be_looked_at_is_named(refart_workspace, unversioned_lake, 
     scan = S3Source.scan
 
     def denied(self, uri, **options):
-        if uri.endswith("/raw"):
+        if uri.endswith("/raw/"):
             raise PermissionDeniedError(f"{uri} may not be listed")
         return scan(self, uri, **options)
 
