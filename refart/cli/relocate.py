@@ -36,9 +36,9 @@ def relocate(settings: Settings, name: str, old: str, new: str, checksum: str | 
         with workspace.init(artifact.project, job_type="relocate") as run:
             logged = run.log_artifact(draft)
         record = version_record(logged)
-    state = "created" if logged.created else "is there already"
+    news = "created" if logged.created else "unchanged: this content is logged already, no version was made"
     settings.output.record(
         {"created": logged.created, "run": run.id, "moved_entries": moved, **record},
-        headline=f"{logged.qualified_name} {state}",
+        headline=f"{logged.qualified_name} {news}",
         hide=("created", "name", "version", "created_at", "manifest_digest", "source_version"),
     )

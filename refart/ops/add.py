@@ -54,9 +54,13 @@ def add_reference(
     lists = elsewhere.listing(local, source, uri, executor) if executor is not None and at is None else None
     checksum = identify.check(checksum, executor, is_local=is_local, is_used=lists is not None)
     if at is not None and not isinstance(source, HistorySource):
-        raise InvalidInputError(f"{uri} keeps no history; as_of= is for versioned buckets of S3 and GCS")
+        raise InvalidInputError(
+            f"{uri} keeps no history; as_of= (--as-of) is for versioned buckets of S3 and GCS"
+        )
     if not follow_symlinks and not is_local:
-        raise InvalidInputError(f"{uri}: follow_symlinks=False is for files of this machine")
+        raise InvalidInputError(
+            f"{uri}: follow_symlinks=False (--no-follow-symlinks) is for files of this machine"
+        )
     options: dict[str, Any] = {} if follow_symlinks else {"follow_symlinks": False}
     if lists is not None:
         options["elsewhere"] = lists
@@ -238,14 +242,14 @@ def limited(pages: Iterable[Page], uri: str, max_objects: int | None, allow_empt
         if max_objects is not None and count > max_objects:
             raise InvalidInputError(
                 f"{uri} holds more than max_objects={max_objects:,} wanted objects; nothing was added: raise the limit,"
-                " or narrow the choice with include= and exclude="
+                " or narrow the choice with include and exclude"
             )
         if page.num_rows:
             yield page
     if count == 0 and not allow_empty:
         raise NotFoundError(
             f"{uri} matches no object (after include and exclude); nothing was added: check the URI, or pass"
-            " allow_empty=True"
+            " allow_empty=True (--allow-empty)"
         )
 
 

@@ -16,3 +16,5 @@ def test_a_new_version_points_where_the_data_went(cli: Calls, versioned_lake: La
     assert {row["uri"].rpartition("/raw/")[0] for row in cli("ls", "raw:v1", "--json").documents} == {""}
     assert cli("diff", "raw:v0", "raw:v1", "--stat", "--json").document["relocated"] == 3
     cli("status", "raw:v1")
+    again = cli("relocate", "raw:v0", old, new).stdout
+    assert again.startswith("default/raw:v1 unchanged: this content is logged already, no version was made\n")
