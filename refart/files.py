@@ -184,6 +184,21 @@ def temporary_file(folder: StrPath, *, mode: int = NEW_FILE) -> Iterator[BinaryI
             os.unlink(path)
 
 
+def place_new(temporary: StrPath, target: StrPath) -> bool:
+    """Give a finished file its name, unless the name is taken (by a link too); returns whether it was not."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        if os.path.lexists(target):  # no hard links here (FAT, some network file systems)
+            return False
+        os.replace(temporary, target)
+    return True
+
+
 def sync(file: BinaryIO) -> None:
     """Return only when the bytes written so far would survive a power failure."""
     file.flush()

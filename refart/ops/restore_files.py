@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeAlias
 
 from refart import checksums, files
 from refart.context import Context, Local
 from refart.entries import Entry
 from refart.errors import ConflictError, PermissionDeniedError, SourceError
 from refart.manifest.roots import Root
-from refart.ops import seen
+from refart.ops import seen, targets
 from refart.ops.shards import Worker
 from refart.ops.stream import stream
-from refart.sources.writing import check_same
+from refart.sources.writing import changed, check_same
 
 _FILE: Final = "file://"
+
+Tidy: TypeAlias = Callable[[str], None]
+"""See `working`."""
 
 
 def folders_of(roots: Iterable[Root]) -> frozenset[str]:
@@ -43,6 +47,33 @@ def link_to(uri: str, folders: frozenset[str], *, itself: bool) -> str | None:
     return link
 
 
+@contextmanager
+def working(folders: frozenset[str]) -> Iterator[Tidy]:
+    """Say that this process writes below these folders: see `targets.Root.working`.
+
+    Yields what takes the URI of a file, and removes what killed processes left unfinished beside it.
+    """
+    with ExitStack() as stack:
+        roots = {
+            folder: targets.Root(Path(folder), folds_case=False)
+            for folder in folders
+            if os.path.isdir(folder)
+        }
+        for root in roots.values():
+            stack.enter_context(root.working())
+        done: set[str] = set()
+
+        def tidy(uri: str) -> None:
+            folder = at = os.path.dirname(_path_of(uri))
+            while at not in roots and at != os.path.dirname(at):
+                at = os.path.dirname(at)
+            if at in roots and folder not in done:
+                done.add(folder)
+                roots[at].remove_dead(folder)
+
+        yield tidy
+
+
 def kept(context: Context | Worker, entry: Entry) -> Entry | None:
     """A managed file of the same bytes as this entry, where the store or the cache of this machine has them."""
     sha256 = seen.sha256_of(context.local.cache, entry)
@@ -54,7 +85,8 @@ def kept(context: Context | Worker, entry: Entry) -> Entry | None:
 def write(
     context: Context, entry: Entry, uri: str, *, over: Entry | None, folders: frozenset[str] = frozenset()
 ) -> None:
-    """Write the bytes of an entry to a file: by rename, when they are right and `over` still lies there.
+    """Write the bytes of an entry to a file: by rename (a link, for a new one), when they are right and `over` still
+    lies there.
 
     A file that is replaced gives its mode to the new one. Raises `ConflictError` where something else lies there, or a
     link below one of `folders` leads there; `PermissionDeniedError`, `SourceError`, and the errors of a stream.
@@ -70,8 +102,14 @@ def write(
             _bring(context, entry, temporary)
             if over is not None:
                 os.chmod(temporary, os.stat(path).st_mode & 0o7777)
+            with files.open_for_reading(temporary) as file:
+                files.sync(file)
             check_same(uri, over, context.local.sources.for_uri(uri).stat(uri))
-            os.replace(temporary, path)
+            if over is not None:
+                os.replace(temporary, path)
+            elif not files.place_new(temporary, path):
+                raise changed(uri)  # only just now
+            files.sync_folder(os.path.dirname(path))
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)

@@ -102,10 +102,14 @@ class Root:
             except FileExistsError:
                 self._check_real(folder)
                 is_new = False
-        if self._dead_before_s is not None:
-            files.remove_left_over(folder, self._dead_before_s)
+        self.remove_dead(folder)
         self._turns[str(folder)] = threading.Lock()
         self._made[str(folder)] = is_new
+
+    def remove_dead(self, folder: files.StrPath) -> None:
+        """Rid a folder at or below this one of dead temporary files (see `working`)."""
+        if self._dead_before_s is not None:
+            files.remove_left_over(folder, self._dead_before_s)
 
     def _check_real(self, folder: Path) -> None:
         mode = folder.lstat().st_mode

@@ -103,7 +103,7 @@ class FolderStore(Store):
                     os.replace(temporary.name, target)
                     created = True
                 else:
-                    created = _link(temporary.name, target)
+                    created = files.place_new(temporary.name, target)
         self._to_sync(folder)
         return created
 
@@ -141,20 +141,6 @@ class FolderStore(Store):
             if isinstance(error, PermissionError):
                 raise PermissionDeniedError(f"{where}; get access to that folder") from error
             raise StoreError(where) from error
-
-
-def _link(temporary: str, target: str) -> bool:
-    """Give a finished file its name, unless the name is taken; returns whether it was not."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            raise
-        # No hard links here (FAT, some network file systems). A rename over the same bytes does no harm.
-        os.replace(temporary, target)
-    return True
 
 
 def _listed(folder: str) -> list[os.DirEntry[str]]:
