@@ -195,7 +195,9 @@ class Reading(Core):
         without entries.
         """
         if sample is not None and path_prefix:
-            raise InvalidInputError("a sample is drawn from all entries; it takes no path_prefix=")
+            raise InvalidInputError(
+                "a sample (--sample) is drawn from all entries; it takes no path_prefix= (--path)"
+            )
         context, prefix = self._logged_context(), folder_of(path_prefix)
         return ops.verify_remote.verify_remote(
             context,
@@ -209,6 +211,7 @@ class Reading(Core):
 
     def verify_bytes(
         self,
+        path_prefix: str | None = None,
         *,
         sample: int | None = None,
         seed: int = 0,
@@ -222,6 +225,7 @@ class Reading(Core):
         folder, some thousands of entries (or 4 GiB) at a time, so that a call after one that was stopped, or failed,
         goes on where it ended; `restart` begins anew. What was wrong is never noted.
 
+        - `path_prefix`: only this entry, or what lies below this folder.
         - `sample`: only so many entries, drawn from all with equal chances; the same ones for the same `seed`.
         - `since`: what this machine began to read at that time or later, for whichever version, and found right is
           not read again (aware, or ISO 8601 with a zone).
@@ -229,11 +233,13 @@ class Reading(Core):
           credentials and store; parts of shards travel, not entries.
 
         `report.check()` raises `ChecksumError` where bytes are wrong or gone. Raises `SourceError` where a source
-        fails, `StoreError`, `FormatError`, `InvalidInputError`.
+        fails, `StoreError`, `FormatError`, `InvalidInputError`, `NotFoundError` for a `path_prefix` without entries.
         """
         return ops.verify_bytes.verify_bytes(
             self._logged_context(),
             self._reader(),
+            folder_of(path_prefix),
+            label=self._label(),
             sample=sample,
             seed=seed,
             since=since,

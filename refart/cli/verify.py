@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 )
 @click.option("--remote", is_flag=True, help="Ask whether the references are still good; reads no byte.")
 @click.option("--bytes", "bytes_", is_flag=True, help="Read every byte where it lies, and keep none.")
-@click.option("--path", metavar="PREFIX", help="With --remote: only what lies at and below this path.")
+@click.option("--path", metavar="PREFIX", help="Of --remote, --bytes: only what lies at and below this path.")
 @click.option(
     "--sample", type=click.IntRange(min=1), metavar="N", help="Of --remote, --bytes: N entries by chance."
 )
@@ -72,7 +72,7 @@ def verify(
         if remote:
             _remote(settings, artifact, path, sample, seed)
         elif bytes_:
-            _bytes(settings, artifact, sample=sample, seed=seed, since=since, restart=restart)
+            _bytes(settings, artifact, path, sample=sample, seed=seed, since=since, restart=restart)
         else:
             _folder(settings, artifact, root)
 
@@ -82,13 +82,15 @@ def _check(*, root: str | None, remote: bool, bytes_: bool, **given: Any) -> Non
     if (remote and bytes_) or (root is not None and (remote or bytes_)):
         raise click.UsageError("--root, --remote and --bytes exclude each other")
     for option, needed, is_there in (
-        ("path", "--remote", remote),
+        ("path", "--remote or --bytes", remote or bytes_),
         ("sample", "--remote or --bytes", remote or bytes_),
         ("since", "--bytes", bytes_),
         ("restart", "--bytes", bytes_),
     ):
         if given[option] and not is_there:
             raise click.UsageError(f"--{option} goes with {needed}")
+    if given["path"] and given["sample"]:
+        raise click.UsageError("--sample draws from all entries, and takes no --path")
 
 
 def _folder(settings: Settings, artifact: Artifact, root: str | None) -> None:
@@ -118,8 +120,8 @@ def _remote(settings: Settings, artifact: Artifact, path: str | None, sample: in
     end(artifact.qualified_name, loss=bool(report.lost), denied=bool(report.denied))
 
 
-def _bytes(settings: Settings, artifact: Artifact, **how: Any) -> None:
-    report = artifact.verify_bytes(**how)
+def _bytes(settings: Settings, artifact: Artifact, path: str | None, **how: Any) -> None:
+    report = artifact.verify_bytes(path, **how)
     state = "are" if report.is_good else "are not"
     settings.output.record(
         {"name": artifact.qualified_name, "good": report.is_good, **asdict(report)},

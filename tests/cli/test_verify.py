@@ -40,10 +40,18 @@ def test_bytes(cli: Calls, lake: Lake) -> None:
         "  ok entries       3",
         "  read             51 B",
         "  earlier entries  0",
+        "  earlier          0 B",
         "  checked by       md5 3",
     ]
     again = cli("verify", "raw", "--bytes", "--since", "2026-01-01T00:00:00Z", "--json").document
     assert (again["ok_entries"], again["earlier_entries"]) == (3, 3)
+    assert (again["read_bytes"], again["earlier_bytes"]) == (0, 51)
+    below = cli("verify", "raw", "--bytes", "--path", "2026", "--json").document
+    assert (below["ok_entries"], below["read_bytes"]) == (2, 36)
+    assert "'nope' or below it" in cli("verify", "raw", "--bytes", "--path", "nope", code=3).stderr
+    both = cli("verify", "raw", "--bytes", "--since", "2026-01-01T00:00:00Z", "--restart", code=2).stderr
+    assert "--restart" in both
+    assert "--since" in both
     lake.put("raw/labels.json", b'["cow", "dog"]\n')
     told = cli("verify", "raw", "--bytes", code=ChecksumError.exit_code)
     assert "  modified         labels.json" in told.stdout.splitlines()
@@ -60,7 +68,7 @@ def test_bytes(cli: Calls, lake: Lake) -> None:
         ("--remote", "--root", "x"),
         ("--sample", "3"),
         ("--path", "a"),
-        ("--path", "a", "--bytes"),
+        ("--path", "a", "--bytes", "--sample", "3"),
         ("--since", "2026-01-01T00:00:00Z", "--remote"),
         ("--restart",),
     ],

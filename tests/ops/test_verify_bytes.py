@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from refart import Artifact, Workspace
-from refart.errors import ChecksumError, InvalidInputError, PermissionDeniedError, SourceError
+from refart.errors import (
+    ChecksumError,
+    InvalidInputError,
+    NotFoundError,
+    PermissionDeniedError,
+    SourceError,
+)
 from refart.ops import shards, verify_bytes
 from refart.ops.journal import Journal
 from refart.ops.shards import Part
@@ -107,6 +113,8 @@ def test_a_call_goes_on_where_the_one_before_was_stopped(
     report = artifact.verify_bytes()
     assert (report.ok_entries, report.checked_by) == (40, {"md5": 40})
     assert report.earlier_entries == 40 - len(breaking.read) > 0
+    assert report.read_bytes == sum(len(str(int(path))) for path in breaking.read)
+    assert report.read_bytes + report.earlier_bytes == artifact.size
     assert artifact.verify_bytes().earlier_entries == 0, "that pass came to its end"
 
     breaking.after = len(breaking.read) + 25
@@ -130,6 +138,41 @@ def test_since_counts_what_was_read_later_for_whichever_version(
     report = second.verify_bytes(since=began)
     assert report.ok_entries == FILES + 2
     assert FILES // 2 < report.earlier_entries < report.ok_entries
+    assert report.read_bytes + report.earlier_bytes == second.size
+    assert min(report.read_bytes, report.earlier_bytes) > 0
+
+
+def test_a_part_of_which_only_some_was_read_is_never_noted_as_whole(artifact: Artifact, folder: Path) -> None:
+    """Whatever of it has a prefix in common: it is a part of its shard only."""
+    began = now()
+    manifest = artifact._reader()
+    shard = next(shard for shard in manifest.index.shards if shard.first_path > "000" and shard.rows > 1)
+    report = artifact.verify_bytes(shard.first_path, since=began)
+    assert (report.ok_entries, report.earlier_entries) == (1, 0)
+    assert artifact.verify_bytes(shard.first_path, since=began).earlier_entries == 0
+    assert artifact.verify_bytes(since=began).earlier_entries == 0
+    (folder / shard.last_path).write_text("other")
+    report = artifact.verify_bytes(shard.first_path, since=began)
+    assert (report.ok_entries, report.is_good) == (1, True), "the rest is not looked at"
+    with pytest.raises(NotFoundError, match="'typo' or below it"):
+        artifact.verify_bytes("typo")
+
+
+def test_parts_that_lie_in_a_folder_are_noted(
+    refart_workspace: Workspace, folder: Path, tmp_path: Path
+) -> None:
+    began = now()
+    draft = Artifact("data", "dataset")
+    draft.add_reference(folder, name="a")
+    draft.add_reference(folder, name="b")
+    with small_shards(3), refart_workspace.init() as run:
+        artifact = run.log_artifact(draft)
+    first = artifact.verify_bytes("b/")
+    assert (first.ok_entries, first.earlier_entries) == (FILES, 0)
+    again = artifact.verify_bytes("b", since=began)
+    assert FILES // 2 < again.earlier_entries <= again.ok_entries == FILES
+    whole = artifact.verify_bytes(since=began)
+    assert (whole.ok_entries, whole.earlier_entries) == (2 * FILES, again.earlier_entries)
 
 
 def test_a_sample_is_drawn_anew_for_each_seed(artifact: Artifact, folder: Path) -> None:
@@ -147,6 +190,7 @@ def test_a_sample_is_drawn_anew_for_each_seed(artifact: Artifact, folder: Path) 
     [
         {"sample": 0},
         {"sample": 1, "restart": True},
+        {"sample": 1, "path_prefix": "000"},
         {"sample": 1, "since": "2026-01-01T00:00:00Z"},
         {"since": "2026-01-01"},
         {"since": datetime.now(UTC) + timedelta(days=1)},
@@ -249,9 +293,9 @@ def test_a_journal_of_no_use_is_no_error(tmp_path: Path) -> None:
 
 
 def test_reports_add_up() -> None:
-    report = BytesReport(1, 2, 0, {"md5": 1})
-    shards.add_up(report, BytesReport(1, 3, 1, {"md5": 1, "sha256": 2}, modified=["a"]))
-    assert report == BytesReport(2, 5, 1, {"md5": 2, "sha256": 2}, modified=["a"])
+    report = BytesReport(1, 2, 0, 0, {"md5": 1})
+    shards.add_up(report, BytesReport(1, 3, 1, 4, {"md5": 1, "sha256": 2}, modified=["a"]))
+    assert report == BytesReport(2, 5, 1, 4, {"md5": 2, "sha256": 2}, modified=["a"])
 
 
 def test_large_entries_are_noted_a_few_at_a_time() -> None:
