@@ -22,6 +22,7 @@ from refart.errors import (
 from refart.manifest.draft import Draft
 from refart.manifest.roots import Root, joined
 from refart.ops import live
+from refart.ops.patterns import pattern_of
 from refart.ops.stream import Checked, stream
 from refart.parallel import map_bounded, thread_pool
 from refart.sources.local.source import canonical_uri
@@ -102,7 +103,11 @@ class _Move:
         for root in roots:
             moved = next(self.listed((root,)), None)
             if not self.holds(root.uri.rstrip("/")):
-                yield root
+                if moved is not None:  # what is new at the old place is none of this version any more
+                    inner = self.old[len(root.uri.rstrip("/")) + 1 :]
+                    yield replace(root, exclude=(*root.exclude, pattern_of(names.path_from_key(inner))))
+                else:
+                    yield root
                 if root.include or root.exclude:
                     continue
             if moved is not None:
