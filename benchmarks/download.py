@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,6 +80,14 @@ STEPS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
 }
 
 
+class _WithoutPandas(MetaPathFinder):
+    """pyarrow imports pandas, where it is installed, with the first array: 50 MB that are not refart's."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError(f"no {fullname} here", name=fullname)
+
+
 def measure(step: str, folder: Path, files: int, size_bytes: int) -> dict[str, Any]:
     """Run one step in this process."""
     wall_s, cpu_s = time.perf_counter(), time.process_time()
@@ -122,6 +131,7 @@ def main() -> None:
     if options.size_bytes < NUMBER_BYTES:
         parser.error(f"--size-bytes must be at least {NUMBER_BYTES}")
     if options.step:
+        sys.meta_path.insert(0, _WithoutPandas())
         print(json.dumps(measure(options.step, options.folder, options.files, options.size_bytes)))
         return
     results = run(options.files, options.size_bytes)
