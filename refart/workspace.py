@@ -182,22 +182,26 @@ class Workspace:
             return list(ops.doctor.examine_workspace(self._context))
         return list(ops.doctor.examine(self._context.local, os.fspath(uri), self._context))
 
-    def export_tar(self, what: str, file: str | os.PathLike[str], *, blobs: bool = True) -> ExportReport:
+    def export_tar(
+        self, what: str, file: str | os.PathLike[str], *, blobs: bool = True, overwrite: bool = False
+    ) -> ExportReport:
         """Write versions into one tar file, with their labels, manifests, managed bytes, runs and lineage.
 
         `what` is a `PROJECT`, all versions of a `PROJECT/NAME`, or one version (`NAME:VERSION`). `blobs=False` leaves
         out the bytes of managed files; references carry none. Equal versions make equal files. The file appears when it
-        is whole, in place of one that was there. Raises `NotFoundError`, `InvalidInputError` where the file cannot be
+        is whole. `overwrite=True` puts it in place of a file or a link that is there; what the link leads to stays.
+        Raises `NotFoundError`, `ConflictError` for a name that is taken, `InvalidInputError` where the file cannot be
         written, `FormatError` and `StoreError` for what cannot be read.
         """
-        return ops.interchange.export_tar(self._context, what, file, blobs=blobs)
+        return ops.interchange.export_tar(self._context, what, file, blobs=blobs, overwrite=overwrite)
 
     def import_tar(self, file: str | os.PathLike[str], *, as_project: str | None = None) -> ImportReport:
         """Take over the versions of a file that `export_tar` wrote, under their numbers, with runs and lineage.
 
         Every object is checked against the digest that names it. The same file again changes nothing; versions that are
-        here stay as they are. All or nothing: `ConflictError` where a number is taken by another version (`as_project`
-        imports the file's project under another name), `FormatError` where the file is damaged or holds anything else.
+        here stay as they are, and those deleted here stay deleted (`deleted_here` of the report names them). All or
+        nothing: `ConflictError` where a number is taken by another version (`as_project` imports the file's project
+        under another name), `FormatError` where the file is damaged or holds anything else.
         """
         return ops.interchange.import_tar(self._context, file, as_project=as_project)
 

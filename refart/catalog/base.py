@@ -301,10 +301,11 @@ class Catalog(Protocol):
         """Take over versions under their numbers, with runs and edges; a second time changes nothing.
 
         What is here stays as it is: a version of the same number and manifest digest (a deleted one stays deleted), a
-        run of the same id, name and time. Aliases of a new version move to it, `latest` only where it names an older one. Edges and sources are
-        kept where the version they name is in the snapshot, or here with the same manifest digest. One audit row for
-        each new version, with the labels it got. `ConflictError`, and nothing is taken, for a number that another version has, a manifest that
-        another live version of the collection has, another type, or another run of the same id.
+        run of the same id, name and time. Aliases of a new version move to it, `latest` only where it names an older
+        one. Edges and sources are kept where the version they name is in the snapshot, or here with the same manifest
+        digest. One audit row for each new version, with the labels it got. `ConflictError`, and nothing is taken, for a
+        number that another version has, a manifest that another live version of the collection has, another type, or
+        another run of the same id.
         """
 
     def update(self, key: VersionKey, patch: Patch) -> VersionRow:

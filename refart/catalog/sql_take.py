@@ -12,8 +12,9 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from refart import names
 from refart.catalog import sql_read, sql_uris, sql_write
 from refart.catalog import tables as t
-from refart.catalog.base import RunRow, Snapshot, Taken, VersionKey, VersionRow
+from refart.catalog.base import MovedAlias, RunRow, Snapshot, Taken, VersionKey, VersionRow
 from refart.catalog.sql_read import IDS, chunks
+from refart.catalog.sql_write import Changes
 from refart.errors import ConflictError
 
 
@@ -31,15 +32,16 @@ def take(connection: Connection, snapshot: Snapshot, actor: str, at: datetime, r
             _check_same(row, here[row.key])
         else:
             _insert(connection, locked[row.key[:2]], row)
-            changes = {"manifest_digest": {"old": None, "new": row.manifest.manifest_digest}}
-            sql_write.write_audit(connection, request, at, actor, "version.import", row.key, changes)
         if row.key not in here or request in landed:
             created.append(row.key)
     ids = sql_read.version_ids(connection, [row.key for row in rows])
     ids |= _same_elsewhere(connection, snapshot.elsewhere)
-    for row in rows:
+    for request, row in requests.items():
         if row.key not in here:
-            _label(connection, locked[row.key[:2]], ids[row.key], row)
+            changes: Changes = {"manifest_digest": {"old": None, "new": row.manifest.manifest_digest}}
+            changes |= _label(connection, locked[row.key[:2]], ids[row.key], row)
+            sql_write.write_audit(connection, request, at, actor, "version.import", row.key, changes)
+            landed[request] = changes
             if row.source in ids:
                 source = {"source_id": ids[row.source]}
                 connection.execute(update(t.versions).where(t.versions.c.id == ids[row.key]).values(source))
@@ -48,8 +50,17 @@ def take(connection: Connection, snapshot: Snapshot, actor: str, at: datetime, r
         sql_write.add_edges(connection, edge.run_id, [ids[edge.version]], edge.kind, edge.at)
     for address, shards in snapshot.uris.items():
         sql_uris.add(connection, address, shards)
-    present = tuple(row.key for row in rows if row.key not in created)
-    return Taken(tuple(created), present, len(snapshot.edges) - len(kept))
+    old = [row for row in rows if row.key not in created]
+    deleted = tuple(row.key for row in old if row.deleted_at is None and here[row.key].deleted_at is not None)
+    return Taken(
+        created=tuple(created),
+        present=tuple(row.key for row in old if row.key not in deleted),
+        deleted_here=deleted,
+        moved_aliases=_moved(
+            (requests[request].key, landed[request]) for request in requests if request in landed
+        ),
+        dropped_edges=len(snapshot.edges) - len(kept),
+    )
 
 
 def _collections(rows: Iterable[VersionRow]) -> dict[tuple[str, str], str]:
@@ -73,13 +84,29 @@ def _take_runs(connection: Connection, runs: Sequence[RunRow]) -> None:
             )
 
 
-_LANDED: Final = select(t.audit.c.request_id).where(t.audit.c.request_id.in_(IDS))
+_LANDED: Final = select(t.audit.c.request_id, t.audit.c.detail).where(t.audit.c.request_id.in_(IDS))
 
 
-def _landed(connection: Connection, requests: Iterable[str]) -> set[str]:
+def _landed(connection: Connection, requests: Iterable[str]) -> dict[str, Changes]:
+    """The requests that were committed, and what they changed."""
     return {
-        found for chunk in chunks(requests) for found in connection.execute(_LANDED, {"ids": chunk}).scalars()
+        request: changes
+        for chunk in chunks(requests)
+        for request, changes in connection.execute(_LANDED, {"ids": chunk})
     }
+
+
+def _moved(changed: Iterable[tuple[VersionKey, Changes]]) -> tuple[MovedAlias, ...]:
+    """The aliases that had a version before all of these changes, each with its last one."""
+    moves: dict[tuple[str, str, str], tuple[int | None, int]] = {}
+    for key, changes in changed:
+        for field, change in changes.items():
+            kind, _, alias = field.partition(" ")
+            if kind == "alias":
+                place = (key.project, key.name, alias)
+                first, _ = moves.get(place, (change["old"], None))
+                moves[place] = (first, change["new"])
+    return tuple(MovedAlias(*place, old, new) for place, (old, new) in moves.items() if old is not None)
 
 
 def _check_same(row: VersionRow, mine: VersionRow) -> None:
@@ -132,17 +159,17 @@ _LATEST: Final = (
 )
 
 
-def _label(connection: Connection, collection_id: int, version_id: int, row: VersionRow) -> None:
+def _label(connection: Connection, collection_id: int, version_id: int, row: VersionRow) -> Changes:
     """Terms of the metadata, tags and aliases of a new version."""
     sql_write.insert_terms(connection, version_id, row.metadata)
-    sql_write.add_tags(connection, version_id, row.tags)
+    changes = sql_write.add_tags(connection, version_id, row.tags)
     if row.deleted_at is not None:
-        return
+        return changes
     aliases = [alias for alias in row.aliases if alias != names.LATEST]
     latest = connection.execute(_LATEST, {"of_collection": collection_id}).scalar_one_or_none()
     if latest is None or (names.LATEST in row.aliases and latest < row.key.number):
         aliases.append(names.LATEST)
-    sql_write.move_aliases(connection, collection_id, version_id, aliases)
+    return changes | sql_write.move_aliases(connection, collection_id, version_id, aliases)
 
 
 def _same_elsewhere(connection: Connection, elsewhere: Mapping[VersionKey, str]) -> dict[VersionKey, Any]:

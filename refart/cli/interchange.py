@@ -27,8 +27,9 @@ _SUFFIXES: Final[dict[str, Format]] = {".tar": "tar", ".json": "wandb", ".dvc": 
 @click.option(
     "--blobs/--no-blobs", default=True, show_default=True, help="With or without the bytes of managed files."
 )
+@click.option("--force", is_flag=True, help="Replace a file of this name.")
 @click.pass_obj
-def export(settings: Settings, what: str, file: str, blobs: bool) -> None:
+def export(settings: Settings, what: str, file: str, blobs: bool, force: bool) -> None:
     """Write versions into one tar file that another workspace imports.
 
     A whole project, all versions of a name in it, or one version: with labels, metadata, manifests, managed bytes, the
@@ -40,8 +41,10 @@ def export(settings: Settings, what: str, file: str, blobs: bool) -> None:
       refart export vision/images --to images.tar --no-blobs
       refart export images:golden --to golden.tar
     """
+    if file == "-":
+        raise click.UsageError("--to - means standard output, where the result is told: name a file")
     with settings.open() as workspace:
-        report = workspace.export_tar(_what(settings, what), file, blobs=blobs)
+        report = workspace.export_tar(_what(settings, what), file, blobs=blobs, overwrite=force)
     settings.output.record(asdict(report), headline=f"{what} exported")
 
 
@@ -101,8 +104,14 @@ def _import_tar(settings: Settings, workspace: Workspace, file: str, as_project:
     report = workspace.import_tar(file, as_project=as_project)
     settings.output.record(
         asdict(report),
-        headline=f"{len(report.created):,} versions imported, {len(report.present):,} were here",
+        headline=f"{len(report.created):,} versions imported, {len(report.present):,} were here"
+        + (f", {len(report.deleted_here):,} were deleted here and stay so" if report.deleted_here else ""),
     )
+    if report.deleted_here:
+        settings.output.note(
+            f"{report.deleted_here[0]}{' and others' if report.deleted_here[1:] else ''} of the file were deleted here:"
+            " --as-project NAME brings them back under another project"
+        )
     if report.dropped_edges:
         settings.output.note(
             f"{report.dropped_edges:,} edges of lineage lead to versions that are neither in the file nor here"

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,10 +23,18 @@ from typing import BinaryIO, Final, cast
 import pyarrow.compute as pc
 
 from refart import files, names
-from refart.catalog.base import ManifestInfo, ShardUris, Snapshot, VersionFilter, VersionKey, VersionRow
+from refart.catalog.base import (
+    ManifestInfo,
+    MovedAlias,
+    ShardUris,
+    Snapshot,
+    VersionFilter,
+    VersionKey,
+    VersionRow,
+)
 from refart.context import Context
 from refart.entries import Page
-from refart.errors import FormatError, InvalidInputError, NotFoundError, RefartError
+from refart.errors import ConflictError, FormatError, InvalidInputError, NotFoundError, RefartError
 from refart.manifest.index import ManifestIndex, ShardInfo
 from refart.manifest.reader import Manifest
 from refart.manifest.uris import UriRange, UriRanges
@@ -65,6 +74,10 @@ class ImportReport:
     """`project/name:v3` of versions that were not here."""
     present: tuple[str, ...]
     """Versions that were here already, the same."""
+    deleted_here: tuple[str, ...]
+    """Versions of the file that were deleted here, and stay so: `as_project` brings them back under another name."""
+    moved_aliases: tuple[str, ...]
+    """Aliases that named another version before, as `project/name:alias: v0 -> v2`; `latest` is one."""
     dropped_edges: int
     """Edges of lineage to versions that are neither in the file nor here."""
     missing_blobs: int
@@ -75,9 +88,16 @@ class ImportReport:
 
 
 def export_tar(
-    context: Context, what: str, file: str | os.PathLike[str], *, blobs: bool = True
+    context: Context,
+    what: str,
+    file: str | os.PathLike[str],
+    *,
+    blobs: bool = True,
+    overwrite: bool = False,
 ) -> ExportReport:
     """Write versions with all that belongs to them. See `Workspace.export_tar`."""
+    target = Path(os.fspath(file)).expanduser()
+    _check_free(target, overwrite=overwrite)
     project, versions = _chosen(context, what)
     snapshot = _snapshot(context, versions)
     live = [row for row in versions if row.deleted_at is None]
@@ -87,7 +107,6 @@ def export_tar(
         {key for each in shards.values() for key in _managed(each[0].shard_pages(each[1]))} if blobs else ()
     )
     header = {"format": FORMAT, "project": project, "what": what, "blobs": blobs}
-    target = Path(os.fspath(file)).expanduser()
     try:
         with (
             files.temporary_file(target.absolute().parent) as output,
@@ -106,13 +125,37 @@ def export_tar(
                         task.advance(1, size_bytes=size_bytes)
             files.sync(output)
             size_bytes = os.fstat(output.fileno()).st_size
-            Path(output.name).replace(target)
+            if overwrite:
+                Path(output.name).replace(target)
+            elif not files.place_new(output.name, target):
+                raise _taken(target)
     except OSError as error:
         if isinstance(error, RefartError):
             raise
         raise InvalidInputError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
     return ExportReport(
         str(target), len(live), len(snapshot.runs), len(manifests), len(shards), len(managed), size_bytes
+    )
+
+
+def _check_free(target: Path, *, overwrite: bool) -> None:
+    """Raise where something lies that must not be replaced: without `overwrite` anything, a link that leads nowhere
+    too; with it a folder, a device or a pipe."""
+    try:
+        mode = target.lstat().st_mode
+    except OSError:
+        return  # what else is wrong, writing tells
+    if not overwrite:
+        raise _taken(target)
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise InvalidInputError(
+            f"{str(target)!r} is no file, and only a file is overwritten: name another one"
+        )
+
+
+def _taken(target: Path) -> ConflictError:
+    return ConflictError(
+        f"{str(target)!r} exists already, nothing was written: name another file, or overwrite it (--force)"
     )
 
 
@@ -129,8 +172,10 @@ def _chosen(context: Context, what: str) -> tuple[str, list[VersionRow]]:
         where = VersionFilter(project=project, include_deleted=True)
     rows = context.catalog.versions(where)
     if not rows:
+        named = [f"{row.project}/{row.name}" for row in context.catalog.collections() if row.name == what]
+        hint = f"; did you mean {' or '.join(named[:3])}?" if named else ""
         raise NotFoundError(
-            f"there is no version in {what}: name a PROJECT, a PROJECT/NAME, or a version as NAME:VERSION"
+            f"there is no version in {what}: name a PROJECT, a PROJECT/NAME, or a version as NAME:VERSION{hint}"
         )
     return project, rows
 
@@ -232,11 +277,18 @@ def import_tar(
     if as_project is not None:
         snapshot = records.renamed(snapshot, str(header["project"]), as_project)
     taken = context.catalog.take(snapshot, actor=context.actor, at=datetime.now(UTC))
-    return ImportReport(_shown(taken.created), _shown(taken.present), taken.dropped_edges, missing)
+    return ImportReport(
+        created=_shown(taken.created),
+        present=_shown(taken.present),
+        deleted_here=_shown(taken.deleted_here),
+        moved_aliases=_shown(taken.moved_aliases),
+        dropped_edges=taken.dropped_edges,
+        missing_blobs=missing,
+    )
 
 
-def _shown(keys: Iterable[VersionKey]) -> tuple[str, ...]:
-    return tuple(map(str, keys))
+def _shown(named: Iterable[VersionKey | MovedAlias]) -> tuple[str, ...]:
+    return tuple(map(str, named))
 
 
 @contextmanager

@@ -746,8 +746,8 @@ class CatalogSuite:
             {"address-4": [ShardUris("k", [("s3://b/a", "s3://b/c")])]},
         )
         taken = catalog.take(snapshot, actor="ada", at=NOW)
-        assert taken == Taken((key(3), key(4), key(5)), (), 1)
-        assert catalog.take(snapshot, actor="ada", at=NOW) == Taken((), taken.created, 1)
+        assert taken == Taken((key(3), key(4), key(5)), (), (), (), 1)
+        assert catalog.take(snapshot, actor="ada", at=NOW) == Taken((), taken.created, (), (), 1)
         assert catalog.version_rows([key(3), key(4), key(5)]) == rows
         assert len(catalog.audit("vision", "vision/cats")) == 3
         assert [edge.version for edge in catalog.edges(run_ids=["r1"])] == [key(4), key(0, "base")]

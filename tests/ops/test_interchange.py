@@ -143,9 +143,54 @@ def test_a_later_export_brings_what_is_new(
     draft.add_reference(data)
     with project.init(project="vision") as run:
         run.log_artifact(draft, aliases=["a0"])
-    project.export_tar("vision/raw", file)
+    project.export_tar("vision/raw", file, overwrite=True)
     assert other.import_tar(file).created == ("vision/raw:v3",)
     assert other.artifact("vision/raw:v3").aliases == ["a0", "latest"], "aliases of new versions move to them"
+
+
+def test_aliases_that_move_are_told_and_audited(
+    project: Workspace, other: Workspace, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "vision.tar"
+    project.export_tar("vision/raw", file)
+    assert other.import_tar(file).moved_aliases == (), "no alias had a version before"
+    mine = other.artifact("vision/raw:v0")
+    mine.aliases.append("production")
+    mine.save()
+    for text, aliases in (("later", ["a1"]), ("latest", ["production"])):
+        (data / "b.txt").write_text(text)
+        draft = project.draft("raw", project="vision")
+        draft.add_reference(data)
+        with project.init(project="vision") as run:
+            run.log_artifact(draft, aliases=aliases, tags=["new"])
+    project.export_tar("vision/raw", file, overwrite=True)
+    assert sorted(other.import_tar(file).moved_aliases) == [
+        "vision/raw:a1: v1 -> v3",
+        "vision/raw:latest: v1 -> v4",
+        "vision/raw:production: v0 -> v4",
+    ]
+    last = other.audit("vision", "vision/raw:v4")[0]
+    assert last.detail["alias production"] == {"old": 0, "new": 4}
+    assert last.detail["tag new"] == {"old": False, "new": True}
+    assert other.import_tar(file).moved_aliases == ()
+
+
+def test_what_was_deleted_here_stays_so_and_is_told_apart(
+    project: Workspace, other: Workspace, tmp_path: Path
+) -> None:
+    file = tmp_path / "vision.tar"
+    project.export_tar("vision", file)
+    project.artifact("vision/model:v0").delete(delete_aliases=True)
+    taken = project.import_tar(file)
+    assert (taken.created, taken.deleted_here) == ((), ("vision/model:v0",))
+    assert taken.present == ("vision/raw:v0", "vision/raw:v1", "vision/raw:v2"), (
+        "v2 is a deleted one in the file too"
+    )
+    with pytest.raises(NotFoundError, match="was deleted"):
+        project.artifact("vision/model:v0")
+    project.import_tar(file, as_project="back")
+    project.artifact("back/model:v0").download(tmp_path / "out")
+    assert tree(tmp_path / "out") == {"weights.bin": b"weights"}
 
 
 def test_one_version_keeps_its_number(project: Workspace, other: Workspace, tmp_path: Path) -> None:
@@ -154,7 +199,7 @@ def test_one_version_keeps_its_number(project: Workspace, other: Workspace, tmp_
     assert other.import_tar(file).created == ("vision/raw:v1",)
     assert other.artifact("vision/raw").version == "v1"
     assert [run.job_type for run in other.runs()] == ["train", "ingest"], "who logged it and who used it"
-    project.export_tar("vision/raw", file)
+    project.export_tar("vision/raw", file, overwrite=True)
     assert other.import_tar(file).created == ("vision/raw:v0", "vision/raw:v2")
 
 
@@ -220,7 +265,7 @@ def test_blobs_can_stay_behind_and_are_counted_where_nobody_has_them(
     assert other.import_tar(file).missing_blobs == 1
     with pytest.raises(NotFoundError):
         other.artifact("vision/model").download(tmp_path / "out")
-    project.export_tar("vision/model:v0", file)
+    project.export_tar("vision/model:v0", file, overwrite=True)
     assert other.import_tar(file).missing_blobs == 0
     other.artifact("vision/model").download(tmp_path / "out")
 
@@ -362,9 +407,43 @@ def test_a_file_that_was_cut_short_changes_nothing(
     assert other.projects() == []
 
 
+def test_what_lies_there_is_only_overwritten_on_request(project: Workspace, tmp_path: Path) -> None:
+    precious, link = tmp_path / "precious.txt", tmp_path / "link.tar"
+    precious.write_text("precious")
+    link.symlink_to(precious)
+    (tmp_path / "dangling.tar").symlink_to(tmp_path / "nowhere")
+    for taken in (precious, link, tmp_path / "dangling.tar", tmp_path):
+        with pytest.raises(ConflictError, match="exists already, nothing was written"):
+            project.export_tar("vision", taken)
+    with pytest.raises(InvalidInputError, match="is no file, and only a file is overwritten"):
+        project.export_tar("vision", tmp_path, overwrite=True)
+    project.export_tar("vision", link, overwrite=True)
+    assert not link.is_symlink()
+    assert tarfile.is_tarfile(link)
+    assert precious.read_text() == "precious", "what the link led to"
+    project.export_tar("vision", precious, overwrite=True)
+    assert precious.read_bytes() == link.read_bytes()
+
+
+def test_a_file_that_appears_meanwhile_is_kept(
+    project: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "x.tar"
+    monkeypatch.setattr(interchange, "_check_free", lambda target, **_: target.write_text("theirs"))
+    with pytest.raises(ConflictError, match="exists already"):
+        project.export_tar("vision", file)
+    assert [
+        (each.name, each.read_text())
+        for each in tmp_path.iterdir()
+        if each.is_file() and each.suffix != ".toml"
+    ] == [("x.tar", "theirs")]
+
+
 def test_names_that_say_nothing_are_refused(project: Workspace, other: Workspace, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="there is no version in nobody"):
         project.export_tar("nobody", tmp_path / "x.tar")
+    with pytest.raises(NotFoundError, match=r"NAME:VERSION; did you mean registry/raw or vision/raw\?"):
+        project.export_tar("raw", tmp_path / "x.tar")
     with pytest.raises(InvalidInputError, match="cannot be written"):
         project.export_tar("vision", tmp_path / "no" / "x.tar")
     with pytest.raises(InvalidInputError, match="project 'a b' is not allowed"):
