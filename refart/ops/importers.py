@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 from refart import checksums, names
@@ -53,21 +54,24 @@ def add_wandb_manifest(draft: Draft, file: str | os.PathLike[str], *, overwrite:
 def _of_wandb(path: str, name: str, entry: Mapping[str, Any]) -> Entry:
     """An entry as the handlers of wandb write it: of S3, GCS, Azure and HTTP the digest is the ETag, of files the MD5
     in base64; the reference itself where checksums were off."""
-    uri, digest, extra = str(entry["ref"]), str(entry.get("digest", "")), entry.get("extra") or {}
+    uri, digest = _field(entry, "ref", str), _field(entry, "digest", str)
+    extra = _field(entry, "extra", dict, NoneType) or {}
     scheme = names.uri_scheme(uri)
     if scheme == "wandb-artifact":
         raise InvalidInputError(
             f"{path}: {name[:200]!r} is an entry of another artifact of W&B ({uri[:200]}); nothing was added: import"
             " that one"
         )
-    version = extra.get("versionID")
+    version = _field(extra, "versionID", str, int, NoneType)
     if version is not None:  # said by the reference as well, where it was given by hand
         uri = re.sub(r"\?versionId=.*|#[0-9]+$", "", uri, flags=re.IGNORECASE | re.DOTALL)
     md5 = None
     if _MD5_BASE64.match(digest) and _OTHER_DIGEST not in extra:
         md5 = base64.b64decode(digest).hex()
-    etag = extra.get("etag") or (digest if md5 is None and digest != entry["ref"] else None)
-    return _entry(names.path_from_key(name), uri, entry.get("size"), md5, etag, version)
+    etag = _field(extra, "etag", str, NoneType) or (
+        digest if md5 is None and digest != entry["ref"] else None
+    )
+    return _entry(names.path_from_key(name), uri, _field(entry, "size", int, NoneType), md5, etag, version)
 
 
 def add_dvc(
@@ -98,30 +102,30 @@ def _of_dvc(
     An output that was imported is known by its dependency, which names the objects; any other by the remote with cloud
     versions that it was pushed to, where it has its path in the repository.
     """
-    imported = [dep for dep in deps if "://" in str(dep["path"])]
+    imported = [dep for dep in deps if "://" in _field(dep, "path", str)]
+    if imported and len(imported) != len(outs):
+        raise ValueError(f"{len(outs)} outputs of {len(imported)} imported dependencies")
     for number, out in enumerate(outs):
-        where = f"{out['path']}/" if len(outs) > 1 else ""
-        if imported:
-            dep = imported[number]
-            uri = _resolved(path, str(dep["path"]), remote)
-            records = dep.get("files")
-        else:
-            dep, uri, records = out, _pushed_to(path, out, remote), out.get("files")
+        out_path = _field(out, "path", str)
+        where = f"{out_path}/" if len(outs) > 1 else ""
+        dep = imported[number] if imported else out
+        uri = _resolved(path, dep["path"], remote) if imported else _pushed_to(path, out, remote)
+        records = _field(dep, "files", list, NoneType)
         plain = dep.get("hash") == "md5"  # before DVC 3, an MD5 of text was one of other line ends
         for record in records if records is not None else [dep]:
             cloud = next(iter(record.get("cloud", {}).values()), {}) if not imported else record
-            relpath = record.get("relpath")
-            name = relpath if relpath is not None else Path(str(out["path"])).name
-            md5 = str(record.get("md5", ""))
+            relpath = _field(record, "relpath", str, NoneType)
+            name = relpath if relpath is not None else Path(out_path).name
+            md5 = _field(record, "md5", str, NoneType)
             yield _checked(
                 path,
                 _entry(
                     names.path_from_key(f"{where if relpath is not None else ''}{name}"),
                     uri if relpath is None else f"{uri.rstrip('/')}/{relpath}",
-                    record.get("size"),
-                    md5 if plain and _MD5_HEX.match(md5) else None,
-                    cloud.get("etag"),
-                    cloud.get("version_id"),
+                    _field(record, "size", int, NoneType),
+                    md5 if plain and md5 is not None and _MD5_HEX.match(md5) else None,
+                    _field(cloud, "etag", str, NoneType),
+                    _field(cloud, "version_id", str, int, NoneType),
                 ),
             )
 
@@ -177,7 +181,19 @@ def _remote_url(root: Path, name: str) -> str:
     return url if names.uri_scheme(url) is not None else os.path.normpath(root / ".dvc" / url)
 
 
-def _entry(path: str, uri: str, size: Any, md5: str | None, etag: Any, version: Any) -> Entry:
+def _field(record: Mapping[str, Any], name: str, *types: type) -> Any:
+    """What a record says under a name, if it is of one of these types (a boolean is no number); None is what is not
+    there."""
+    value = record.get(name)
+    if type(value) not in types or value == "":
+        shown = "empty" if value == "" else "missing" if value is None else type(value).__name__
+        raise TypeError(f"{name!r} is {shown}")
+    return value
+
+
+def _entry(
+    path: str, uri: str, size: int | None, md5: str | None, etag: str | None, version: str | int | None
+) -> Entry:
     """A reference as our own sources would record it."""
     scheme = names.uri_scheme(uri)
     if scheme in (None, "file"):
@@ -191,9 +207,9 @@ def _entry(path: str, uri: str, size: Any, md5: str | None, etag: Any, version: 
     elif scheme in _GCS and pin is not None:
         content_id = pin
     elif etag and scheme in _S3:
-        content_id = checksums.from_etag(str(etag))
+        content_id = checksums.from_etag(etag)
     elif etag and scheme not in _GCS:
-        content_id = "etag:" + str(etag).replace('"', "")
+        content_id = "etag:" + etag.replace('"', "")
     return Entry(path, size, content_id, uri, pin)
 
 
