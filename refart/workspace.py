@@ -164,6 +164,9 @@ class Workspace:
         A prefix is one of whole path components (`data` is never `data2/`); a path of this machine is one. An index in
         the catalog names the shards that may hold such entries, and only they are read; versions that an older refart
         logged are added to it first. Nothing is asked of the source. `examples`: so many entries of each version.
+
+        Raises `NotFoundError` for a plain path that no version holds and at which nothing lies, `InvalidInputError` for
+        a `refart://` URI: a name that was mistaken must not look like something that nobody needs.
         """
         return ops.who.who(self._context, os.fspath(uri), examples=examples)
 

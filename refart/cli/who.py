@@ -49,7 +49,8 @@ def who(settings: Settings, uri: str, examples: int) -> None:
 
     What breaks if it is deleted: the live versions of all projects with entries at URI or below it, how their entries
     are pinned, and the runs that used them. Nothing is asked of the source; the index in the catalog names the few
-    shards to read. With --json, one version a line.
+    shards to read. With --json, one version a line. A plain path that no version holds, and at which nothing lies, is
+    an error (3): it may be a typing error.
 
     \b
     Examples:

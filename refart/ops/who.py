@@ -6,9 +6,10 @@ however many versions share it.
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -19,7 +20,7 @@ from refart import names
 from refart.catalog.base import EdgeKind, RunRow, ShardUris, VersionKey, VersionRow
 from refart.context import Context
 from refart.entries import Entry, Page, entries_of
-from refart.errors import InvalidInputError
+from refart.errors import InvalidInputError, NotFoundError
 from refart.manifest.reader import Manifest, open_shard
 from refart.manifest.shards import exact_sum
 from refart.manifest.uris import UriRanges
@@ -97,7 +98,24 @@ def who(context: Context, uri: str, *, examples: int = EXAMPLES) -> WhoReport:
             total.add(part, examples)
         if total.rows:
             held |= dict.fromkeys(versions[address], total)
+    if not held:
+        _check_path(context, uri)
     return WhoReport(uris[0], _holdings(context, held), len(found))
+
+
+def _check_path(context: Context, uri: str) -> None:
+    """Raise `NotFoundError` for a plain path that nothing holds and at which nothing lies: a typing error, or the name
+    of a version, must not look like an object that nobody needs."""
+    if names.uri_scheme(uri) is not None or os.path.lexists(canonical_uri(uri).removeprefix("file://")):
+        return
+    advice = (
+        f"check it, or give a whole URI (file://…, s3://…): {canonical_uri(uri)} if this is what you mean"
+    )
+    with suppress(InvalidInputError, NotFoundError):
+        ref = names.parse_version_ref(uri, context.local.config.project)
+        context.catalog.version(ref.project, ref.name, ref.selector)
+        advice = f"{ref} is a version: refart show tells who used it, refart ls which URIs it holds"
+    raise NotFoundError(f"no version holds {uri!r}, and no such file or folder is here; {advice}")
 
 
 def index(context: Context) -> None:
@@ -131,6 +149,11 @@ def _spellings(uri: str) -> list[str]:
     """The URI as entries may have it, its usual form first; a path of this machine is one of `file://`."""
     uri = names.check_uri(uri)
     scheme = names.uri_scheme(uri)
+    if scheme == "refart":
+        raise InvalidInputError(
+            f"{uri} names a version, and who asks about objects and prefixes such as s3://bucket/key:"
+            " refart show tells who used a version"
+        )
     if scheme in (None, "file"):
         return [canonical_uri(uri)]
     uri = f"{scheme}{uri[len(scheme) :]}".rstrip("/")
