@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from refart.cli.common import Command, Settings
-from refart.cli.shapes import version_record
+from refart.cli.logged import HIDDEN, log
 
 
 @click.command(cls=Command)
@@ -33,9 +33,9 @@ def materialize(settings: Settings, name: str, path: str | None, at_risk: bool, 
         artifact = settings.version(workspace, name)
         draft = artifact.new_draft()
         report = draft.materialize(path, at_risk=at_risk, allow_missing_references=allow_missing)
-        with workspace.init(artifact.project, job_type="materialize") as run:
-            logged = run.log_artifact(draft)
-        record = version_record(logged)
+        (logged,) = log(
+            settings, workspace, [draft], project=artifact.project, job_type="materialize", base=artifact
+        )
     if report.lost:
         settings.output.note(
             f"the bytes of {len(report.lost):,} references are gone or were overwritten; they stay references, first"
@@ -45,9 +45,8 @@ def materialize(settings: Settings, name: str, path: str | None, at_risk: bool, 
         settings.output.note(
             f"nothing confirms the bytes of {len(report.unverified):,} files: no hash, pin or ETag"
         )
-    news = "created" if logged.created else "unchanged: this content is logged already, no version was made"
     settings.output.record(
-        {"created": logged.created, "run": run.id, **asdict(report), **record},
-        headline=f"{logged.qualified_name} {news}",
-        hide=("created", "name", "version", "created_at", "manifest_digest", "source_version"),
+        {"run": logged.run_id, **asdict(report), **logged.record},
+        headline=logged.headline,
+        hide=HIDDEN,
     )

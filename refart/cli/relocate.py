@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from refart.cli.common import Command, Settings
-from refart.cli.shapes import version_record
+from refart.cli.logged import HIDDEN, log
 
 
 @click.command(cls=Command)
@@ -33,12 +33,11 @@ def relocate(settings: Settings, name: str, old: str, new: str, checksum: str | 
         artifact = settings.version(workspace, name)
         draft = artifact.new_draft()
         moved = draft.relocate(old, new, checksum="sha256" if checksum else None)
-        with workspace.init(artifact.project, job_type="relocate") as run:
-            logged = run.log_artifact(draft)
-        record = version_record(logged)
-    news = "created" if logged.created else "unchanged: this content is logged already, no version was made"
+        (logged,) = log(
+            settings, workspace, [draft], project=artifact.project, job_type="relocate", base=artifact
+        )
     settings.output.record(
-        {"created": logged.created, "run": run.id, "moved_entries": moved, **record},
-        headline=f"{logged.qualified_name} {news}",
-        hide=("created", "name", "version", "created_at", "manifest_digest", "source_version"),
+        {"run": logged.run_id, "moved_entries": moved, **logged.record},
+        headline=logged.headline,
+        hide=HIDDEN,
     )

@@ -16,6 +16,8 @@ def test_a_new_version_has_the_bytes_in_the_store(cli: Calls, versioned_lake: La
     assert cli("show", "raw:v2", "--json").document["referenced_bytes"] == 0
     again = cli("materialize", "raw:v2", "--json").document
     assert (again["created"], again["version"], again["stored_files"]) == (False, "v2", 0)
+    assert again["run"] is None
+    assert cli("materialize", "raw:v2").stdout.startswith("default/raw:v2 unchanged: nothing was logged\n")
     again = cli("materialize", "raw:v0", "--json").document
     assert (again["created"], again["stored_files"], again["kept_files"]) == (False, 0, 3)
     assert cli("materialize", "raw:v0").stdout.startswith(
