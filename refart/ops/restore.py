@@ -433,7 +433,7 @@ class _Planner:
             return row._replace(why=why)
         return row._replace(action="copy", source=source)
 
-    def _from_here(self, row: _Planned, entry: Entry, there: _Look) -> _Planned:
+    def _from_here(self, row: _Planned, entry: Entry, there: _Look) -> _Planned | None:
         """A file: nobody keeps what it was, unless its bytes are in the store, the cache, or still where they were."""
         if names.uri_scheme(entry.uri or "") != "file":
             return row._replace(why="it is no file of this machine: refart get downloads it")
