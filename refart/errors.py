@@ -12,7 +12,8 @@
     ├── SourceError              (OSError)            a source failed; `transient` says whether to retry
     ├── StoreError               (OSError)            our own store failed (full, read-only, unreachable)
     ├── CatalogError                                  the catalog failed (locked, unreachable)
-    └── FormatError                                   data written by a newer refart, or damaged
+    ├── FormatError                                   data written by a newer refart, or damaged
+    └── NotInstalledError        (ImportError)        install the package that the message names
 
 Each class carries the exit code that the command line ends with; `docs/errors.md` has the table.
 Codes are append-only: scripts match on them.
@@ -105,3 +106,20 @@ class FormatError(RefartError):
     """A catalog, store or manifest is damaged, or was written by a newer refart."""
 
     exit_code = 9
+
+
+class NotInstalledError(RefartError, ImportError):
+    """A package is not installed that only some need: a driver of a place, or one of an extra."""
+
+    exit_code = 8
+
+    @classmethod
+    def of(
+        cls, what: str, error: ImportError, *, extra: str | None = None, advice: str | None = None
+    ) -> NotInstalledError:
+        """`what` needs the package that `error` misses: `extra` brings it, else `advice` says how it comes."""
+        missing = error.__cause__ if isinstance(error.__cause__, ImportError) else error  # fsspec wraps it
+        package = missing.name or str(missing)
+        if extra is not None:
+            advice = f"pip install 'refart[{extra}]'"
+        return cls(f"{what} needs {package}, which is not installed: {advice or f'pip install {package}'}")

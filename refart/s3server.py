@@ -13,6 +13,8 @@ from functools import cached_property
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from refart.errors import NotInstalledError
+
 WSGIApp = Callable[..., Any]
 
 ENVIRONMENT: Final = {
@@ -61,9 +63,7 @@ class S3Server:
             from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
             from werkzeug.serving import make_server
         except ImportError as error:
-            raise RuntimeError(
-                f"an S3 in this process needs {error.name}, which is not installed: pip install 'refart[demo]'"
-            ) from error
+            raise NotInstalledError.of("an S3 in this process", error, extra="demo") from error
 
         class Handler(MotoRequestHandler):  # type: ignore[misc]  # moto publishes no types
             def log_request(self, *args: object) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from refart import Artifact, Workspace
-from refart.errors import PermissionDeniedError, SourceError
+from refart.errors import NotInstalledError, PermissionDeniedError
 from tests import lakes
 from tests.artifacts import contents
 from tests.children import run_python
@@ -323,7 +323,7 @@ import refart
 from refart.cli import main
 try:
     refart.Artifact("things", "dataset").add_reference(uri)
-except refart.SourceError as error:
+except refart.NotInstalledError as error:
     print(error)
 sys.argv[1:] = ["put", uri, "-n", "things"]
 main()
@@ -348,7 +348,7 @@ def test_a_missing_driver_is_one_sentence_that_says_what_to_install(
 ) -> None:
     """From Python and from the command line; never a traceback."""
     done = run_python(WITHOUT, missing, uri)
-    assert done.returncode == SourceError.exit_code
+    assert done.returncode == NotInstalledError.exit_code
     [sentence] = done.stdout.splitlines()
     assert sentence.endswith(f", which is not installed: pip install 'refart[{extra}]'")
     assert missing.partition(".")[0] in sentence

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refart.errors import NotFoundError, PermissionDeniedError, StoreError
+from refart.errors import NotFoundError, NotInstalledError, PermissionDeniedError, StoreError
 from refart.store import open_store
 from tests.faults import FaultProxy
 from tests.servers import Azurite, FakeGCS, SeaweedFS
@@ -126,5 +126,8 @@ def test_a_driver_that_is_not_installed(
     monkeypatch.setitem(sys.modules, driver, None)
     # What earlier tests had loaded. (`fsspec.registry` is the name of a mapping as well as of the module.)
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, url.partition(":")[0], raising=False)
-    with pytest.raises(StoreError, match=rf"{re.escape(url)}.*pip install 'refart\[{extra}\]'"):
+    with pytest.raises(
+        NotInstalledError,
+        match=rf"{re.escape(url)} needs {driver}, .*pip install 'refart\[{extra}\]'",
+    ):
         open_store(url)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from refart import manifest, names, ops
 from refart.artifact.core import Core, folder_of
-from refart.errors import ChecksumError, InvalidInputError, NotFoundError
+from refart.errors import ChecksumError, InvalidInputError, NotFoundError, NotInstalledError
 
 if TYPE_CHECKING:
     import pandas
@@ -359,7 +359,8 @@ class Reading(Core):
         """Make the source hold what this version recorded: `restore_plan(…)`, and `execute()` without a question.
 
         Raises `ReferenceMissingError` before anything is written where an entry cannot be restored, unless
-        `allow_missing`; `ConflictError` at the end, where objects changed meanwhile: they stay as they are.
+        `allow_missing`; `ConflictError` at the end, where objects changed meanwhile: they stay as they are; or, where
+        some could not be restored (they are archived, access is denied), an error of the class of the first.
         """
         plan = self.restore_plan(path_prefix, to=to, delete=delete, executor=executor)
         report = plan.execute(allow_missing=allow_missing)
@@ -422,7 +423,11 @@ class Reading(Core):
         return ops.tables.reader(self._pages_below(prefix), columns)
 
     def to_pandas(self, columns: Sequence[str] | None = None, prefix: str | None = None) -> pandas.DataFrame:
-        """`to_arrow` as a `pandas.DataFrame`; needs pandas."""
+        """`to_arrow` as a `pandas.DataFrame`; without pandas, `NotInstalledError`."""
+        try:
+            import pandas  # noqa: F401  # pyarrow would import it last
+        except ImportError as error:
+            raise NotInstalledError.of("to_pandas()", error) from error
         return self.to_arrow(columns, prefix).to_pandas()
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:

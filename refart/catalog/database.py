@@ -21,7 +21,7 @@ from sqlalchemy import URL, Connection, Engine, Pool, create_engine, event, make
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from refart.catalog import faults, proc
-from refart.errors import CatalogError, InvalidInputError, NotFoundError, RefartError
+from refart.errors import CatalogError, InvalidInputError, NotFoundError, NotInstalledError, RefartError
 
 DEADLINE_S: Final = 60.0
 """How long a call goes on trying while the database is locked or cannot be reached."""
@@ -230,9 +230,7 @@ def _postgres_engine(url: URL, deadline_s: float) -> Engine:
             hide_parameters=True,
         )
     except ImportError as error:
-        raise CatalogError(
-            "a catalog in PostgreSQL needs the driver psycopg: pip install 'refart[postgres]'"
-        ) from error
+        raise NotInstalledError.of("a catalog in PostgreSQL", error, extra="postgres") from error
 
 
 _BEGIN_POSTGRES: Final = text("SELECT set_config('lock_timeout', :limit, true)")

@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory, mkdtemp
 import click
 
 from refart.cli.common import Command, Settings
-from refart.errors import InvalidInputError
 
 
 @click.command(cls=Command)
@@ -33,10 +32,7 @@ def demo(settings: Settings, keep: bool) -> None:
     from refart.s3server import ENVIRONMENT, S3Server
     from refart.workspace import Workspace
 
-    try:
-        server = S3Server()
-    except RuntimeError as error:
-        raise InvalidInputError(f"{error}") from None
+    server = S3Server()
     with ExitStack() as stack:
         folder = Path(mkdtemp("-refart") if keep else stack.enter_context(TemporaryDirectory("-refart")))
         server.start()

@@ -20,9 +20,9 @@ from refart.sources.findings import SKEW_WARN_S, DiagnosableSource, Expiry, Find
 
 PACKAGES: Final = (
     *("pyarrow", "fsspec", "SQLAlchemy", "botocore", "awscrt", "s3fs", "gcsfs", "google-auth", "adlfs"),
-    *("azure-storage-blob", "requests", "paramiko", "webdav4", "psycopg"),
+    *("azure-storage-blob", "requests", "paramiko", "webdav4", "psycopg", "obstore", "duckdb"),
 )
-"""What sources, stores and catalogs are made of."""
+"""What sources, stores and catalogs are made of, what makes them quick, and what answers SQL."""
 
 NAMED: Final = 3
 """Versions that a sentence names; the finding has all."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from refart import checksums, names
 from refart.entries import BATCH_ROWS, Entry, check_page, page_of
-from refart.errors import FormatError, InvalidInputError, NotFoundError
+from refart.errors import FormatError, InvalidInputError, NotFoundError, NotInstalledError
 from refart.files import open_for_reading
 from refart.manifest.draft import Added, Draft
 from refart.sources.local.source import canonical_uri
@@ -81,7 +81,7 @@ def add_dvc(
     try:
         import yaml
     except ImportError as error:
-        raise InvalidInputError("a .dvc file is YAML: pip install 'refart[dvc]' reads it") from error
+        raise NotInstalledError.of("a .dvc file", error, extra="dvc") from error
     path = os.fspath(file)
     try:
         stage = yaml.safe_load(_read(path))

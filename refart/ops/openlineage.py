@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from refart import __version__, names
 from refart.catalog.base import RunRow, VersionRow
+from refart.errors import NotInstalledError
 
 if TYPE_CHECKING:
     from refart.context import Context
@@ -113,12 +114,9 @@ class Emitter:
         """False where it failed, whatever the reason: somebody else's server must not end a run."""
         try:
             work()
-        except ImportError:
-            _log.warning(
-                "openlineage is switched on and its client is not installed: pip install 'refart[openlineage]';"
-                " run %s sends no events",
-                self._run.id,
-            )
+        except ImportError as error:
+            missing = NotInstalledError.of("openlineage = true", error, extra="openlineage")
+            _log.warning("%s; run %s sends no events", missing, self._run.id)
         except Exception as error:  # not shown: it may repeat the address with a key
             _log.warning(
                 "an OpenLineage event could not be sent (%s); run %s goes on and sends no more",

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from refart.entries import SCHEMA, Page
-from refart.errors import FormatError, InvalidInputError, SourceError
+from refart.errors import FormatError, InvalidInputError, NotInstalledError
 from refart.manifest.index import ManifestIndex
 from refart.manifest.shards import FILE_SCHEMA
 from refart.store import Store
@@ -109,5 +109,5 @@ def _duckdb() -> Any:
     try:
         import duckdb
     except ImportError as error:
-        raise SourceError("SQL needs duckdb, which is not installed: pip install 'refart[sql]'") from error
+        raise NotInstalledError.of("SQL", error, extra="sql") from error
     return duckdb

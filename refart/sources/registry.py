@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from refart import names
 from refart.config import Config
-from refart.errors import InvalidInputError, RefartError, SourceError
+from refart.errors import InvalidInputError, NotInstalledError, RefartError, SourceError
 from refart.sources.clients import harmless, harmless_cause
 from refart.sources.generic import schemes as generic_schemes
 
@@ -224,14 +224,8 @@ def _load(scheme: str, target: str) -> Any:
     except AttributeError as error:  # fsspec names a class that the package of the driver has no more
         raise SourceError(f"the driver of {scheme}:// cannot be used: {error}") from error
     except ImportError as error:
-        missing = (
-            error.__cause__ if isinstance(error.__cause__, ImportError) else error
-        )  # fsspec wraps it in a hint
-        extra = EXTRAS.get(scheme)
-        what_to_do = f"pip install 'refart[{extra}]'" if extra else str(error)
-        raise SourceError(
-            f"{scheme}:// needs {missing.name or missing}, which is not installed: {what_to_do}"
-        ) from error
+        hint = str(error)  # fsspec's own, of drivers that no extra brings
+        raise NotInstalledError.of(f"{scheme}://", error, extra=EXTRAS.get(scheme), advice=hint) from error
 
 
 def _unknown(scheme: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import fsspec
 
 from refart import files, names
-from refart.errors import InvalidInputError, PermissionDeniedError, RefartError, StoreError
+from refart.errors import InvalidInputError, NotInstalledError, PermissionDeniedError, RefartError, StoreError
 from refart.store import drivers
 from refart.store.base import TEMPORARY, Store, StoredObject, check_kind, check_unchanged, key_of, name_of
 
@@ -46,9 +46,7 @@ class ObjectStore(Store):
         try:
             fs, root = fsspec.core.url_to_fs(self.url, **self._options)
         except ImportError as error:
-            raise StoreError(
-                f"the store at {self.url} needs a driver that is not installed: pip install 'refart[{kind.extra}]'"
-            ) from error
+            raise NotInstalledError.of(f"the store at {self.url}", error, extra=kind.extra) from error
         except (TypeError, ValueError) as error:
             raise InvalidInputError(f"the store at {self.url} cannot be opened: {error}") from error
         return _Opened(os.getpid(), fs, str(root).rstrip("/"), kind(fs))

@@ -26,6 +26,7 @@ from refart.errors import (
     FormatError,
     InvalidInputError,
     NotFoundError,
+    NotInstalledError,
     PermissionDeniedError,
     RefartError,
 )
@@ -431,7 +432,7 @@ def test_text_with_nul_is_refused_by_postgresql(postgres_url: str) -> None:
 
 def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(CatalogError, match=r"pip install 'refart\[postgres\]'"):
+    with pytest.raises(NotInstalledError, match=r"needs psycopg, .*: pip install 'refart\[postgres\]'"):
         open_catalog("postgresql://127.0.0.1:1/x")
 
 

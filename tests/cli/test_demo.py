@@ -13,7 +13,7 @@ import pytest
 import refart
 from refart.cli import demo_story
 from refart.cli.demo_files import lake_files
-from refart.errors import InvalidInputError
+from refart.errors import NotInstalledError
 from refart.s3server import S3Server
 from tests.cli.calls import Calls
 
@@ -92,8 +92,8 @@ def test_a_claim_that_does_not_hold_is_an_error(cli: Calls, monkeypatch: pytest.
 
 def test_without_moto_the_demo_says_what_to_install(cli: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "moto.server", None)
-    error = cli("demo", "--json", code=2).error
-    assert error["type"] == InvalidInputError.__name__
+    error = cli("demo", "--json", code=NotInstalledError.exit_code).error
+    assert error["type"] == NotInstalledError.__name__
     assert "pip install 'refart[demo]'" in error["message"]
 
 

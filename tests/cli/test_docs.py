@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from refart import errors
+from refart import errors, fs
 from refart.cli.app import COMMANDS, EXIT_STOPPED, EXIT_TERMINATED, EXIT_UNEXPECTED, EXIT_USAGE
 from refart.cli.diff import EXIT_DIFFERS
 from refart.cli.doctor import EXIT_FAILS
@@ -19,7 +19,8 @@ from tests.cli.calls import Calls
 
 DOCS = Path(__file__).parents[2] / "docs"
 FAMILIES = [
-    cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.RefartError)
+    *(cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.RefartError)),
+    *(fs.PathNotFoundError, fs.ReadOnlyError),
 ]
 
 
@@ -41,7 +42,7 @@ def table(text: str, heading: str) -> dict[str, list[str]]:
         if not line.startswith("|"):
             break
         first, *rest = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
-        rows[first.strip("`")] = rest
+        rows[first.strip("`").rpartition(".")[2]] = rest
     return rows
 
 
@@ -65,6 +66,13 @@ def test_every_exit_code_is_in_the_table() -> None:
     codes |= {0, EXIT_UNEXPECTED, EXIT_USAGE, EXIT_DIFFERS, EXIT_LOSS, EXIT_FAILS}
     codes |= {EXIT_STOPPED, EXIT_CLOSED, EXIT_TERMINATED}
     assert {int(code) for code in table((DOCS / "cli.md").read_text(), "## Exit codes")} == codes
+
+
+def test_codes_without_a_class_are_named_beside_the_classes() -> None:
+    (said,) = re.findall(r"codes that no class stands for \((.*?)\)", (DOCS / "errors.md").read_text())
+    codes = set(map(int, table((DOCS / "cli.md").read_text(), "## Exit codes"))) - {0}
+    classless = codes - {family.exit_code for family in FAMILIES if family is not errors.RefartError}
+    assert [int(code) for code in said.split(", ")] == sorted(classless)
 
 
 def test_every_error_is_in_the_table_with_its_bases_and_exit_code() -> None:

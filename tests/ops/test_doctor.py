@@ -111,6 +111,9 @@ class TestWorkspace:
         findings = refart_workspace.doctor()
         assert about(findings, "ok") == {"catalog", "store", "cache", "driver"}
         assert about(findings, "fail") == set()
+        (installed,) = [finding.what for finding in findings if finding.about == "driver"]
+        assert "obstore " in installed
+        assert "duckdb " in installed
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         refart_workspace.doctor()
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == files

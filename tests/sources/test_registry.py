@@ -17,7 +17,7 @@ import pytest
 from fsspec.registry import _registry
 
 from refart.config import Config
-from refart.errors import InvalidInputError, SourceError
+from refart.errors import InvalidInputError, NotInstalledError, SourceError
 from refart.sources import registry
 from refart.sources.azure import uris as azure_uris
 from refart.sources.gcs import source as gcs
@@ -215,7 +215,7 @@ def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "botocore", None)
     for module in [name for name in sys.modules if name.startswith("refart.sources.s3.")]:
         monkeypatch.delitem(sys.modules, module)
-    with pytest.raises(SourceError, match=r"s3:// needs botocore.*pip install 'refart\[s3\]'"):
+    with pytest.raises(NotInstalledError, match=r"s3:// needs botocore.*pip install 'refart\[s3\]'"):
         Sources(Config()).for_uri("s3://b/k")
 
 
@@ -234,7 +234,7 @@ def test_a_missing_driver_of_fsspec(
     monkeypatch.setitem(sys.modules, needed, None)
     with (
         patch.dict(_registry, clear=True),
-        pytest.raises(SourceError, match=rf"{scheme}:// needs {needed}.*not installed: {what_to_do}"),
+        pytest.raises(NotInstalledError, match=rf"{scheme}:// needs {needed}.*not installed: {what_to_do}"),
     ):
         Sources(Config()).for_uri(f"{scheme}://b/k")
 
