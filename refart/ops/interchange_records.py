@@ -16,7 +16,8 @@ from refart.errors import FormatError
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _ADDRESS: Final = re.compile(r"[0-9a-f]{64}\Z")
 _RUN_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,128}\Z")
-_KEY: Final = re.compile(r"([^/:]+)/([^/:]+):v(0|[1-9][0-9]{0,17})\Z")
+_KEY: Final = re.compile(r"([^/:]+)/([^/:]+):v(0|[1-9][0-9]{0,16})\Z")
+"""One digit less than versions may have, so that there are numbers for those that follow."""
 _MAX: Final = (1 << 63) - 1
 
 

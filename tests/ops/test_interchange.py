@@ -315,6 +315,7 @@ HEX = "0" * 64
             "alias 'v7'",
         ),
         (_line(kind="who"), "unknown kind 'who'"),
+        (_line(kind="elsewhere", key=f"a/b:v{10**17}", manifest_digest=f"sha256:{HEX}"), "names no version"),
         (_line(kind="elsewhere", key="a/b:v0", manifest_digest="md5:1"), "is not allowed"),
         (
             _line(kind="input", run_id="nobody", version="vision/model:v0", at="2026-01-01T00:00:00Z"),
