@@ -266,10 +266,18 @@ def _versioning(answer: dict[str, Any] | RefartError) -> Finding:
         )
     if answer.get("Status") == "Enabled":
         return ok("versions", "versioning is on: what is overwritten or deleted is kept")
-    said = "suspended" if "Status" in answer else "off"
+    if "Status" in answer:
+        return warn(
+            "versions",
+            "versioning is suspended: existing versions are kept, but what is written now has the version null, which"
+            " the next write or delete replaces",
+            "entries of versions stay readable; those of version null are pinned by their ETags, and their bytes cannot"
+            " be had again once they are overwritten",
+            "switch versioning on again, or keep managed copies of what was written while it was suspended",
+        )
     return warn(
         "versions",
-        f"versioning is {said}: what is overwritten or deleted now is gone",
+        "versioning is off: what is overwritten or deleted now is gone",
         "entries are pinned by their ETags: a change is noticed, but the logged bytes cannot be had again",
         "switch versioning on, or keep managed copies of what must not be lost",
     )

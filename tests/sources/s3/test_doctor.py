@@ -65,8 +65,9 @@ def test_without_versions_nothing_is_kept(
     unversioned_lake.client.put_bucket_versioning(
         Bucket=unversioned_lake.bucket, VersioningConfiguration={"Status": "Suspended"}
     )
-    findings = found(source, unversioned_lake.uri)
-    assert "versioning is suspended" in one(findings, "versions", "warn").what
+    suspended = one(found(source, unversioned_lake.uri), "versions", "warn")
+    assert "versioning is suspended: existing versions are kept" in suspended.what
+    assert "those of version null are pinned by their ETags" in suspended.why
 
 
 def test_where_nothing_but_reading_is_allowed(
