@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,8 +59,8 @@ def restore(
 
     Shows a plan and asks. The server copies the pinned versions itself: no byte comes here. What is unchanged is not
     touched, what is new stays unless --delete, and what changes meanwhile is left as it is (exit code 4). Where
-    something is lost, nothing is written, unless --allow-missing (exit code 5, of --dry-run too). With --dry-run
-    --json, one object a line.
+    something is lost, nothing is written, unless --allow-missing (exit code 5, of --dry-run too). What fails is named,
+    and all else is restored; the exit code is that of the first error. With --dry-run --json, one object a line.
 
     \b
     Examples:
@@ -94,11 +94,15 @@ def restore(
         "managed_files": plan.managed_files,
         "new_files": plan.counts["new"],
         "unverifiable_files": plan.counts["unverifiable"],
-        **asdict(report),
+        **asdict(replace(report, failed={})),
+        "failed": {path: str(error) for path, error in report.failed.items()},
     }
-    done = f"{artifact.qualified_name}: {said}" if plan.is_empty else f"{artifact.qualified_name} is restored"
+    in_part = " in part" if report.failed or report.conflicts else ""
+    done = artifact.qualified_name + (f": {said}" if plan.is_empty else f" is restored{in_part}")
     nothing = [key for key, value in record.items() if value == 0]
-    settings.output.record(record, headline=done, hide=["name", *nothing])
+    settings.output.record(
+        record, headline=done, hide=["name", *nothing], text={"failed": list(report.failed)}
+    )
     report.check()
 
 

@@ -70,3 +70,17 @@ def test_what_is_lost_ends_with_a_code_of_its_own(cli: Calls, unversioned_lake: 
     cli("restore", "raw:v0", "--dry-run", "--allow-missing")
     done = cli("restore", "raw:v0", "--yes", "--allow-missing", "--json").document
     assert done["impossible"] == ["labels.json"]
+
+
+def test_what_fails_is_named_after_what_was_done(cli: Calls, lake: Lake) -> None:
+    where = {"Bucket": lake.bucket, "Key": "raw/labels.json"}
+    lake.client.put_object(**where, Body=b"{}", StorageClass="GLACIER")
+    cli("put", f"{lake.uri}/raw", "-n", "raw")
+    for key in ("labels.json", "new"):
+        lake.put(f"raw/{key}", b"other")
+    told = cli("restore", "raw:v1", "--yes", "--json", code=8)
+    assert told.document["restored_files"] == 1
+    assert "is archived (GLACIER)" in told.document["failed"]["labels.json"]
+    told = cli("restore", "raw:v1", "--yes", code=8)
+    assert told.stdout.startswith("default/raw:v1 is restored in part\n")
+    assert "is archived (GLACIER): restore it first" in told.stderr

@@ -396,8 +396,9 @@ def test_a_copy_whose_answer_is_lost_is_looked_at(refart_workspace, versioned_la
     assert artifact.restore_plan().is_empty
 
 
-def test_a_source_that_fails_ends_it_and_the_rest_is_planned_anew(
-    refart_workspace, versioned_lake, monkeypatch
+@pytest.mark.parametrize("transient", [False, True])
+def test_what_fails_is_reported_and_the_rest_is_done_unless_the_server_is_away(
+    refart_workspace, versioned_lake, monkeypatch, transient
 ):
     artifact = log(refart_workspace, f"{versioned_lake.uri}/raw")
     spoil(versioned_lake)
@@ -405,12 +406,15 @@ def test_a_source_that_fails_ends_it_and_the_rest_is_planned_anew(
 
     def once(self, entry, to, *, over):
         if not may_copy.acquire(blocking=False):
-            raise SourceError("the server is out of order")
+            raise SourceError("it is out of order", transient=transient)
         return copy(self, entry, to, over=over)
 
     monkeypatch.setattr(S3Source, "copy", once)
-    with pytest.raises(SourceError, match="out of order"):
-        artifact.restore()
+    report = artifact.restore_plan(delete=True).execute()
+    assert (report.restored_files, len(report.failed), report.is_broken_off) == (1, 1, transient)
+    assert report.deleted_files == 0
+    with pytest.raises(SourceError, match=r"1 objects could not be restored.*out of order"):
+        report.check()
     monkeypatch.setattr(S3Source, "copy", copy)
     assert artifact.restore_plan().counts["copy"] == 1
     assert artifact.restore().restored_files == 1
@@ -448,3 +452,51 @@ def test_a_version_of_a_bucket_is_not_restored_to_a_folder(
     with pytest.raises(InvalidInputError, match=r"bytes cannot be copied by the server there.*refart get"):
         artifact.restore_plan(to=tmp_path / "back")
     assert s3_requests.operations == []
+
+
+def test_what_is_archived_is_named_and_the_rest_is_restored(refart_workspace, versioned_lake):
+    lake = versioned_lake
+    for key in "amz":
+        lake.client.put_object(
+            Bucket=lake.bucket,
+            Key=f"x/{key}",
+            Body=b"1",
+            StorageClass="GLACIER" if key == "m" else "STANDARD",
+        )
+    artifact = log(refart_workspace, f"{lake.uri}/x")
+    for key in "amz":
+        lake.put(f"x/{key}", b"other")
+    report = artifact.restore_plan().execute()
+    assert (report.restored_files, list(report.failed)) == (2, ["m"])
+    with pytest.raises(SourceError, match=r"'m'.* is archived \(GLACIER\): restore it first"):
+        report.check()
+
+
+LEFT = ".refart-0123456789abcdef.tmp"
+
+
+def test_what_a_killed_restore_left_is_no_data_and_goes(refart_workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr("refart.ops.targets.QUIET_S", -10.0)  # what was left just now is old enough
+    folder = tmp_path / "data"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "a").write_text("1")
+    artifact = log(refart_workspace, str(folder))
+    artifact.download(tmp_path / "there")
+    (folder / "sub" / "a").unlink()
+    (folder / "sub" / LEFT).write_text("half")
+    plan = artifact.restore_plan(delete=True)
+    assert plan.counts == {**dict.fromkeys(plan.counts, 0), "write": 1}
+    plan.execute()
+    assert [path.name for path in (folder / "sub").iterdir()] == ["a"]
+
+
+def test_a_file_that_is_made_at_the_last_moment_is_not_replaced(refart_workspace, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "a"
+    path.write_text("1")
+    artifact = log(refart_workspace, str(tmp_path / "data"))
+    artifact.download(tmp_path / "there")
+    path.unlink()
+    monkeypatch.setattr("refart.ops.restore_files.check_same", lambda *_: path.write_text("theirs"))
+    assert artifact.restore_plan().execute().conflicts == ["a"]
+    assert (path.read_text(), list(path.parent.iterdir())) == ("theirs", [path])
