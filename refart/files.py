@@ -136,6 +136,7 @@ def write_all(file: FileIO, data: bytes) -> None:
         written += file.write(memoryview(data)[written:])
 
 
+TEMPORARY_START: Final = ".refart-"
 TEMPORARY_PATTERN: Final = r"\.refart-[0-9a-f]{16}\.tmp$"
 """What `temporary_name` gives ends in this, and nothing else should. For `re` and RE2."""
 

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
@@ -96,6 +97,7 @@ def walk(root: str, pool: Executor, *, width: int, follow_symlinks: bool) -> Gen
     that were found and not yet read.
 
     With `follow_symlinks` a link counts as what it leads to; without, links are left out. `root` itself may be one.
+    Unfinished files of refart's own (`files.is_temporary`) are left out.
 
     Raises `NotFoundError` for a link that leads nowhere and for what vanishes while its folder is read,
     `InvalidInputError` for a link back to a folder it lies in, `PermissionDeniedError`, `SourceError`.
@@ -269,9 +271,25 @@ def _listed(
         listing.close()
         raise files.reading_error(error, folder.path) from error
     if len(items) == MOST_ITEMS:
-        return items, listing
+        return _without_temporary(items), listing
     listing.close()
-    return items, None
+    return _without_temporary(items), None
+
+
+def _without_temporary(items: Sequence[_Item]) -> Sequence[_Item]:
+    """The items (by name) but the unfinished files of refart's own: nobody's data, and gone with who works on them."""
+
+    def name_of(item: _Item) -> str:
+        return item if isinstance(item, str) else item.name
+
+    start = bisect_left(items, files.TEMPORARY_START, key=name_of)
+    stop = start
+    while stop < len(items) and name_of(items[stop]).startswith(files.TEMPORARY_START):
+        stop += 1
+    if start == stop:
+        return items
+    kept = [item for item in items[start:stop] if not files.is_temporary(name_of(item))]
+    return [*items[:start], *kept, *items[stop:]]
 
 
 def _look_up(

@@ -199,6 +199,20 @@ class TestWhatIsNoFile:
         with pytest.raises(InvalidInputError, match=rf"odd' is a {kind}"):
             listed(source, f"{place.uri}/d/odd" if alone else f"{place.uri}/d")
 
+    @pytest.mark.parametrize("most", [2, 1000])
+    def test_unfinished_files_of_refart_are_left_out(
+        self, source: LocalSource, place: Folder, monkeypatch: pytest.MonkeyPatch, most: int
+    ) -> None:
+        """What a killed restore leaves would be data that no download could place. Names like it are data."""
+        monkeypatch.setattr(local_walk, "MOST_ITEMS", most)
+        kept = {".refart-", ".refart-0.tmp", ".refart-notes", "a", "sub/b", f".refart-{'0' * 16}.tmp.bak"}
+        for key in kept:
+            place.put(key, b"1")
+        for folder in ("", "sub/"):
+            for number in range(3):
+                place.put(f"{folder}.refart-{number:016x}.tmp", b"half")
+        assert set(listed(source, place.uri)) == kept
+
     def test_what_the_patterns_leave_out_may_be_anything(self, source: LocalSource, place: Folder) -> None:
         """They see U+FFFD where a name is not UTF-8."""
         place.put("d/a", b"x")
