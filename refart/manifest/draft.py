@@ -178,6 +178,20 @@ class Draft:
             self._flush()
             self._hide(pages)
 
+    def update(self, pages: Iterable[pa.RecordBatch], removed: Iterable[pa.RecordBatch]) -> None:
+        """Add all rows of `pages` in place of what is there, and remove the entries at the paths of `removed` (others,
+        see `remove_all`); or, where an error is raised, neither."""
+        with self._locked():
+            self._flush()
+            before = self._layers, self._count, self.revision
+            try:
+                self.add(pages, overwrite=True)
+                self.remove_all(removed)
+            except BaseException:
+                self._table = {}
+                self._layers, self._count, self.revision = before
+                raise
+
     def close(self) -> None:
         """Let go of all entries and their temporary files. Afterwards every other call is an error."""
         with self._lock:

@@ -58,17 +58,17 @@ def refresh(
         watched.check(before, comparison.counts["removed"])
         fresh = sort_pages(chain.from_iterable(_identified(local, now, found, executor)))
     outcome = _Outcome(found, fresh)
-    draft.add(outcome.rows(), overwrite=True)
-    draft.remove_all(page.select(["path"]) for page in _rows(found, ["removed"]))
+    draft.update(outcome.rows(), (page.select(["path"]) for page in _rows(found, ["removed"])))
     changed, removed = outcome.changed, comparison.counts["removed"]
     return RefreshReport(before - changed - removed, outcome.added, changed, removed, outcome.repinned)
 
 
 class _Watched:
-    """Notices a root that holds nothing any more, which a lost mount or an expired credential looks like, too."""
+    """Notices a root of which no recorded entry is left: a lost mount or an expired credential looks like that, too."""
 
     def __init__(self, now: Live, *, allow_empty: bool) -> None:
-        self._empty: dict[Root, int] = {} if allow_empty else dict.fromkeys(now.roots, 0)
+        self._lost: dict[Root, int] = {} if allow_empty else dict.fromkeys(now.roots, 0)
+        self._others: set[Root] = set()
         self._now, self._allow_empty = now, allow_empty
 
     def pages(self, comparison: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -78,13 +78,18 @@ class _Watched:
                 raise PermissionDeniedError(
                     f"{page['path'][denied]}: {page['old_uri'][denied]} may not be looked at; nothing was changed"
                 )
-            gone = pc.equal(page["change"], "removed")
-            for root in list(self._empty):
+            gone, new = pc.equal(page["change"], "removed"), pc.equal(page["change"], "new")
+            still = _new_side(page.filter(pc.invert(pc.or_(gone, new))))
+            for root in list(self._lost):
                 alone = replace(self._now, roots=(root,))
-                if pc.any(alone.covers(_new_side(page.filter(pc.invert(gone)))), min_count=0).as_py():
-                    del self._empty[root]
-                elif gone.true_count:
-                    self._empty[root] += alone.covers(_old_side(page.filter(gone))).true_count
+                if pc.any(alone.covers(still), min_count=0).as_py():
+                    del self._lost[root]
+                    continue
+                if gone.true_count:
+                    self._lost[root] += alone.covers(_old_side(page.filter(gone))).true_count
+                if new.true_count and root not in self._others:
+                    others = alone.covers(_new_side(page.filter(new)))
+                    self._others |= {root} if others.true_count else set()
             yield page
 
     def check(self, entries: int, removed: int) -> None:
@@ -93,7 +98,11 @@ class _Watched:
             "nothing was changed: check the URI, its mount and who may list it, or pass allow_empty=True"
             " (--allow-empty)"
         )
-        for root, count in self._empty.items():
+        for root, count in self._lost.items():
+            if count and root in self._others:
+                raise NotFoundError(
+                    f"none of the {count:,} entries of {root.uri} is there now, and others are; {ways}"
+                )
             if count:
                 raise NotFoundError(f"nothing lies at {root.uri} now, where {count:,} entries were; {ways}")
         if removed == entries > 0 and not self._allow_empty:

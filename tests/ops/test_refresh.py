@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from refart.artifact import Artifact
-from refart.errors import NotFoundError, PermissionDeniedError
+from refart.errors import NotFoundError, PermissionDeniedError, StoreError
 from refart.ops.refresh import RefreshReport
 from refart.workspace import Workspace
 from tests.manifest.support import small_shards
@@ -153,6 +153,45 @@ def test_what_is_lost_empties_nothing(refart_workspace: Workspace, tmp_path: Pat
     assert draft.manifest_digest == base.manifest_digest
     assert draft.refresh(allow_empty=True).removed == 1
     assert [handle.path for handle in draft.entries()] == ["one.txt"]
+
+
+def test_a_folder_in_the_place_of_another_is_refused(refart_workspace: Workspace, tmp_path: Path) -> None:
+    """As below a mount point, where something lay before."""
+    write(tmp_path / "one", {"one.txt": b"1"})
+    write(tmp_path / "other", {"a": b"1", "b": b"2"})
+    base = logged(refart_workspace, str(tmp_path / "one"), str(tmp_path / "other"))
+    for name in "ab":
+        (tmp_path / "other" / name).unlink()
+    write(tmp_path / "other", {".keep": b"", "zero": b"0"})
+    draft = base.new_draft()
+    with pytest.raises(
+        NotFoundError, match=r"none of the 2 entries of file://.*/other is there now, and others"
+    ):
+        draft.refresh()
+    assert draft.manifest_digest == base.manifest_digest
+    report = draft.refresh(allow_empty=True)
+    assert (report.removed, report.added) == (2, 2)
+    (tmp_path / "other" / "zero").unlink()
+    assert draft.refresh().removed == 1
+
+
+def test_a_draft_is_as_it_was_where_the_second_half_fails(
+    refart_workspace: Workspace, versioned_lake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = logged(refart_workspace, f"{versioned_lake.uri}/raw")
+    versioned_lake.delete("raw/labels.json")
+    versioned_lake.put("raw/new", b"new")
+    draft = base.new_draft()
+
+    def full(*_: Any) -> None:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("refart.manifest.draft.Draft.remove_all", full)
+        with pytest.raises(StoreError):
+            draft.refresh()
+    assert (draft.manifest_digest, draft.file_count) == (base.manifest_digest, base.file_count)
+    assert draft.refresh() == RefreshReport(kept=2, added=1, changed=0, removed=1, repinned=0)
 
 
 def test_single_objects_that_are_all_gone_are_an_error_too(
