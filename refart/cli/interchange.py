@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import click
 
 from refart.cli.common import Command, Settings, given
-from refart.cli.shapes import version_record
+from refart.cli.logged import HIDDEN, log
 from refart.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -134,11 +134,5 @@ def _import_manifest(
     artifact = workspace.draft(chosen, type, project=project)
     add = artifact.add_wandb_manifest if form == "wandb" else artifact.add_dvc
     add(file)
-    with workspace.init(project, job_type="import") as run:
-        version = run.log_artifact(artifact)
-    news = "created" if version.created else "unchanged: this content is logged already, no version was made"
-    settings.output.record(
-        {"created": version.created, "run": run.id, **version_record(version)},
-        headline=f"{version.qualified_name} {news}",
-        hide=("name", "version", "created", "created_at", "manifest_digest", "source_version"),
-    )
+    (logged,) = log(settings, workspace, [artifact], project=project, job_type="import")
+    settings.output.record(logged.record, headline=logged.headline, hide=HIDDEN)

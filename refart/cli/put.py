@@ -156,7 +156,7 @@ def put(
             tags=tags,
         )
         version = logged.version
-        record = {**logged.record, **told, "weak_entries": version.weak_count}
+        record = {"run": logged.run_id, **told, **logged.record, "weak_entries": version.weak_count}
     settings.output.record(
         record, headline=logged.headline, hide=HIDDEN, text={"weak_entries": weak_text(version)}
     )
