@@ -155,7 +155,8 @@ def _check_free(target: Path, *, overwrite: bool) -> None:
 
 def _taken(target: Path) -> ConflictError:
     return ConflictError(
-        f"{str(target)!r} exists already, nothing was written: name another file, or overwrite it (overwrite=True, --force)"
+        f"{str(target)!r} exists already, nothing was written: name another file, or overwrite"
+        " it (overwrite=True, --force)"
     )
 
 
