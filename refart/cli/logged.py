@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,19 +51,27 @@ def log(
     base: Artifact | None = None,
     aliases: Sequence[str] = (),
     tags: Sequence[str] = (),
+    description: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> list[Logged]:
-    """Log drafts; `base` is the version that they were made from.
+    """Log drafts; `base` is the version that they were made from. A description and metadata add to their own.
 
     A draft that is still its base is not logged: no run, no edge, and `latest` stays where it is. What was asked for
     besides (aliases, tags, description, metadata) is given to the base. Where `latest` goes elsewhere than from the
     newest version to the next, a note says so.
     """
-    names.check_aliases(aliases), names.check_tags(tags)  # before a run exists, which would fail
+    names.check_aliases(aliases), names.check_tags(tags)  # all before a run exists, which would fail
+    names.check_description(description), names.check_metadata(metadata)
     if base is not None and all(_is_still(draft, base, project) for draft in drafts):
-        return [Logged(_labelled(base, draft, aliases, tags), None) for draft in drafts]
+        if aliases or tags or description or metadata:
+            base.aliases, base.tags = [*base.aliases, *aliases], [*base.tags, *tags]
+            _describe(base, description, metadata)
+            base.save()
+        return [Logged(base, None) for _ in drafts]
     logged = []
     with workspace.init(project, job_type=job_type) as run:
         for draft in drafts:
+            _describe(draft, description, metadata)
             before = _latest(workspace, f"{project}/{draft.name}")
             version = run.log_artifact(draft, aliases=aliases, tags=tags)
             logged.append(Logged(version, run.id))
@@ -77,15 +85,9 @@ def _is_still(draft: Artifact, base: Artifact, project: str) -> bool:
     return same_collection and draft.manifest_digest == base.manifest_digest
 
 
-def _labelled(base: Artifact, draft: Artifact, aliases: Sequence[str], tags: Sequence[str]) -> Artifact:
-    """The base, with what else the draft says."""
-    told = (base.description, dict(base.metadata))
-    base.description, base.metadata = draft.description, draft.metadata
-    if aliases or tags or told != (base.description, dict(base.metadata)):
-        base.aliases = [*base.aliases, *aliases]
-        base.tags = [*base.tags, *tags]
-        base.save()
-    return base
+def _describe(artifact: Artifact, description: str | None, metadata: Mapping[str, Any] | None) -> None:
+    artifact.description = description or artifact.description
+    artifact.metadata |= metadata or {}
 
 
 def _latest(workspace: Workspace, collection: str) -> Artifact | None:

@@ -136,13 +136,11 @@ def put(
             _check_alone({"name": name, "type": type, "at": at, **options})
             base = settings.version(workspace, refresh)
             project, artifact = base.project, base.new_draft()
-            artifact.description = about["description"] or artifact.description
-            artifact.metadata |= about["metadata"] or {}
             told = asdict(artifact.refresh(allow_empty=options["allow_empty"]))
         else:
             chosen = name or default_name(sources[0])
             project, chosen = names.parse_collection_ref(chosen, settings.default_project)
-            artifact = workspace.draft(chosen, type, project=project, **about)
+            artifact = workspace.draft(chosen, type, project=project)
             for source in sources or [None]:
                 _add(artifact, source, at, **options)
         (logged,) = log(
@@ -154,6 +152,7 @@ def put(
             base=base,
             aliases=aliases,
             tags=tags,
+            **about,
         )
         version = logged.version
         record = {"run": logged.run_id, **told, **logged.record, "weak_entries": version.weak_count}

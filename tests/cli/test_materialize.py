@@ -36,3 +36,17 @@ def test_what_is_lost_can_stay_a_reference(cli: Calls, unversioned_lake: Lake) -
         "the bytes of 1 references are gone or were overwritten; they stay references, first 'labels.json'"
         in cli("materialize", "raw:v0", "--allow-missing").stderr
     )
+
+
+def test_an_old_version_moves_latest_only_where_something_was_stored(
+    cli: Calls, versioned_lake: Lake
+) -> None:
+    """It does by a version of old content, which a note tells; one that is stored already logs nothing."""
+    cli("put", f"{versioned_lake.uri}/raw", "-n", "raw")
+    cli("materialize", "raw")
+    versioned_lake.put("raw/labels.json", b"[]")
+    cli("put", f"{versioned_lake.uri}/raw", "-n", "raw")
+    told = cli("materialize", "raw:v1", "--json").document
+    assert (told["run"], told["name"], told["aliases"]) == (None, "default/raw:v1", [])
+    made = cli("materialize", "raw:v0", "--path", "labels.json")
+    assert made.stderr == "latest: v2 → v3 (made from v0)\n"

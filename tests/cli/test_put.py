@@ -227,3 +227,10 @@ def test_lineage_that_cannot_be_sent_is_told(
     monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "http")
     monkeypatch.setenv("OPENLINEAGE__TRANSPORT__URL", "http://127.0.0.1:1")
     assert "an OpenLineage event could not be sent" in cli("put", "data").stderr
+
+
+def test_a_description_that_cannot_be_leaves_no_run(
+    cli: Calls, folder: Path, refart_workspace: Workspace
+) -> None:
+    cli("put", "data", "-d", "a\x00b", code=2)
+    assert refart_workspace.runs() == []

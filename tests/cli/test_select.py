@@ -57,3 +57,12 @@ def test_what_cannot_be_chosen_leaves_no_version(cli: Calls, folder: Path, wrong
     cli("put", "data")
     cli("select", "data", *wrong, code=2)
     assert [row["name"] for row in cli("ls", "--json").documents] == ["default/data"]
+
+
+def test_all_of_a_version_by_its_own_name_logs_nothing(cli: Calls, folder: Path) -> None:
+    cli("put", "data")
+    (folder / "new.txt").write_text("new")
+    cli("put", "data")
+    told = cli("select", "data:v0", "-n", "data", "--json").document
+    assert (told["name"], told["created"], told["run"]) == ("default/data:v0", False, None)
+    assert (told["aliases"], told["description"]) == ([], None)
