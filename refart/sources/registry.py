@@ -176,9 +176,8 @@ def _third_party_source(point: EntryPoint, options: dict[str, Any]) -> Source:
     try:
         source_class = point.load()
     except ImportError as error:
-        raise SourceError(
-            f"{_plug_in(point)} needs {error.name or error}, which is not installed: install it, or remove the plug-in"
-        ) from error
+        advice = "install it, or remove the plug-in"
+        raise NotInstalledError.of(_plug_in(point), error, advice=advice) from error
     except Exception as error:
         raise _unusable(point, error) from error
     missing = [name for name in METHODS if not callable(getattr(source_class, name, None))]

@@ -125,7 +125,8 @@ def test_a_built_in_scheme_cannot_be_replaced(plug_in: None) -> None:
 
 def test_a_plug_in_that_cannot_be_imported(plug_in: None) -> None:
     with pytest.raises(
-        SourceError, match=r"the plug-in for broken:// .* needs no_such_package, which is not installed: "
+        NotInstalledError,
+        match=r"the plug-in for broken:// .* needs no_such_package, which is not installed: ",
     ):
         Sources(Config()).for_uri("broken://b/k")
 
