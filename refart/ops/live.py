@@ -418,13 +418,16 @@ PinState: TypeAlias = Literal["pinned", "equal", "superseded", "stored", "lost",
 
 def pin_state(local: Local, entry: Entry, state: State) -> PinState:
     """The state of an entry's pin, given what became of its object; one request only where the object moved on and a
-    version or generation of it is pinned. Never `stored`, which `ops.status` looks up."""
+    version or generation of it is pinned, or may be kept from before its bucket had versions. Never `stored`, which
+    `ops.status` looks up."""
     if state in ("unchanged", "unverifiable", "denied"):
         return "pinned" if state == "unchanged" else state
     source = local.sources.for_uri(entry.uri or "")
-    if (entry.pin or "").startswith(("version:", "generation:")) and isinstance(source, PinnedSource):
+    is_pinned = (entry.pin or "").startswith(("version:", "generation:"))
+    if isinstance(source, PinnedSource):
         try:
-            return "lost" if source.pinned(entry) is None else "superseded"
+            if source.pinned(entry) is not None:
+                return "superseded"
         except PermissionDeniedError:
             return "denied"
-    return "unverifiable" if state == "rewritten" else "lost"
+    return "unverifiable" if state == "rewritten" and not is_pinned else "lost"

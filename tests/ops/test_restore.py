@@ -500,3 +500,21 @@ def test_a_file_that_is_made_at_the_last_moment_is_not_replaced(refart_workspace
     monkeypatch.setattr("refart.ops.restore_files.check_same", lambda *_: path.write_text("theirs"))
     assert artifact.restore_plan().execute().conflicts == ["a"]
     assert (path.read_text(), list(path.parent.iterdir())) == ("theirs", [path])
+
+
+def test_what_was_written_before_versioning_is_kept_as_version_null(
+    refart_workspace, unversioned_lake, tmp_path
+):
+    lake = unversioned_lake
+    before = content(lake)
+    artifact = log(refart_workspace, f"{lake.uri}/raw")
+    lake.client.put_bucket_versioning(Bucket=lake.bucket, VersioningConfiguration={"Status": "Enabled"})
+    spoil(lake)
+    assert artifact.status().read().pins["superseded"] == 2
+    artifact.download(tmp_path / "there")
+    assert (tmp_path / "there" / "2026" / "a.csv").read_bytes() == before["raw/2026/a.csv"]
+    assert artifact.restore().restored_files == 2
+    assert content(lake) == {**before, "raw/new.txt": b"new"}
+    lake.delete("raw/labels.json", "null")
+    lake.delete("raw/labels.json")
+    assert artifact.restore_plan().counts["impossible"] == 1

@@ -17,7 +17,7 @@ from refart.errors import ChecksumError, RefartError
 from refart.sources.base import Held
 from refart.sources.pinned import CHUNK_BYTES, Answer, Broken, NotThat, Which, attempts, named
 from refart.sources.s3 import parts as s3_parts
-from refart.sources.s3.client import CHANGED, GONE, MISSING, S3Client, code_of
+from refart.sources.s3.client import CHANGED, DENIED, GONE, MISSING, UNSUPPORTED, S3Client, code_of
 from refart.sources.s3.listing import NULL_VERSION, content_id_of
 
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})\Z")
@@ -95,7 +95,10 @@ class Reader:
         try:
             return self.client.call(operation, named(self.entry), Bucket=self.bucket, Key=self.key, **asked)
         except RefartError as error:
-            if code_of(error) in CHANGED | (GONE if which.version is not None else MISSING):
+            not_that = CHANGED | (GONE if which.version is not None else MISSING)
+            if which.version == NULL_VERSION and not (self.entry.pin or "").startswith("version:"):
+                not_that |= UNSUPPORTED | DENIED  # one more try, which says less than those before
+            if code_of(error) in not_that:
                 raise NotThat from error
             raise
 

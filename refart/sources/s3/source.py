@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
 
+from refart import checksums
 from refart.entries import Entry, prefixed
 from refart.errors import InvalidInputError, NotFoundError, RefartError, SourceError
 from refart.sources import kept, pinned
@@ -65,7 +66,25 @@ class S3Source(ObjectSource):
         return self._reader(entry).get
 
     def _wanted(self, entry: Entry) -> list[tuple[pinned.Which, Held]]:
-        return s3_reading.wanted(entry)
+        wanted = s3_reading.wanted(entry)
+        if wanted[-1][1] == "etag" and self._has_versions(uri_of(entry)) is not False:
+            before = pinned.Which(NULL_VERSION, wanted[-1][0].etag)  # of before versioning, and kept since
+            wanted.append((before, "version"))
+        return wanted
+
+    def _has_versions(self, uri: str) -> bool | None:
+        """What a listing told of the bucket; None without one."""
+        return self._client.learnt().has_versions.get(split(uri)[1])
+
+    def pinned(self, entry: Entry) -> Entry | None:
+        """See `PinnedSource`; of what was pinned by its ETag, also the write of before versioning, where the bucket has
+        versions now, as a listing told."""
+        which, held = s3_reading.wanted(entry)[0]
+        if held != "etag" or not self._has_versions(uri_of(entry)):
+            return super().pinned(entry)
+        found = super().pinned(replace(entry, pin=f"version:{NULL_VERSION}"))
+        is_that = found is not None and checksums.etag_of(found.content_id) == which.etag
+        return found if is_that else None
 
     def whole(self, entry: Entry, is_right: Callable[[bytes], bool]) -> bytes | None:
         """See `WholeSource`: by obstore, where it is installed and a GET of botocore's has shown the way."""
