@@ -45,6 +45,8 @@ class Writer:
         """Make it a copy of the version that an entry pins; see `WritableSource.copy`."""
         which = azure_reading.wanted(entry)[0][0]
         source = self._source(entry, which, place, key)
+        if source.blob_tier == StandardBlobTier.ARCHIVE.value:
+            raise SourceError(f"{named(entry)} is archived (Archive): move it to an online tier first")
         etag = (source.etag or "").strip('"')
         tier = {} if source.blob_tier_inferred else _tier(source.blob_tier)
         asked = {"source_etag": f'"{etag}"', "source_match_condition": MatchConditions.IfNotModified, **tier}

@@ -52,12 +52,12 @@ def test_what_was_overwritten_cannot_be_copied(container, source) -> None:
 class Client:
     """An account that goes on with a copy after its answer."""
 
-    def __init__(self, *states: str) -> None:
-        self.states = list(states)
+    def __init__(self, *states: str, tier: str = "Cool") -> None:
+        self.states, self.tier = list(states), tier
 
     def properties(self, *_: Any, **__: Any) -> Any:
         copied = SimpleNamespace(id="c", status=self.states.pop(0) if self.states else None)
-        return SimpleNamespace(etag='"e"', blob_tier="Cool", blob_tier_inferred=False, copy=copied)
+        return SimpleNamespace(etag='"e"', blob_tier=self.tier, blob_tier_inferred=False, copy=copied)
 
     def start_copy(self, *_: Any, **asked: Any) -> dict[str, Any]:
         assert asked["standard_blob_tier"].value == "Cool"
@@ -76,3 +76,11 @@ def test_a_copy_that_takes_long_is_waited_for(monkeypatch) -> None:
     assert writer("pending", "success").copy(entry, None, "k") == entry  # type: ignore[arg-type]
     with pytest.raises(SourceError, match="gave the copy up"):
         writer("failed").copy(entry, None, "k")  # type: ignore[arg-type]
+
+
+def test_what_is_archived_is_named() -> None:
+    entry = Entry("k", 1, "etag:e", "az://c/k")
+    client = Client(tier="Archive")
+    writer = azure_writing.Writer(client, lambda _: entry, None, "k", "az://c/k", None)  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match=r"az://c/k.* is archived \(Archive\): move it to an online tier"):
+        writer.copy(entry, None, "k")  # type: ignore[arg-type]
