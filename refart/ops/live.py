@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -45,6 +45,11 @@ State: TypeAlias = Literal["unchanged", "modified", "rewritten", "unverifiable",
 """
 
 _ETAG_PIN = r"^etag:"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part(Root):
+    """A part of a root: what lies below it, and the object or file of exactly its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,8 @@ def scan(local: Local, root: Root, *, executor: Executor | None = None) -> Itera
     keep = page_filter(root.include, root.exclude)
     with local.reporter.task(f"Listing {root.uri}", unit="objects") as task:
         try:
+            if isinstance(root, _Part) and (one := source.stat(root.uri)) is not None:
+                yield page_of([replace(one, path=root.name or one.path)])
             found = source.scan(uri, identify=how, keep=keep, on_page=task.advance, **options)
             if not found.is_object:
                 for page in limited(found.pages, uri, None, allow_empty=True):
@@ -130,7 +137,9 @@ def narrowed(roots: Iterable[Root], prefix: str | None) -> Iterator[Root]:
             rest = prefix[len(base) :]
             is_plain = not (root.include or root.exclude or "%" in rest or root.uri.startswith("https:"))
             is_plain &= root.follow_symlinks  # else a link below it would become a folder that is listed
-            yield replace(root, uri=f"{root.uri.rstrip('/')}/{rest}", name=prefix) if is_plain else root
+            is_plain &= root.checksum != "stat"  # by which a file is not known that is looked at alone
+            part = replace(root, uri=f"{root.uri.rstrip('/')}/{rest}", name=prefix)
+            yield _Part(**asdict(part)) if is_plain else root
 
 
 class Pages(Protocol):

@@ -99,17 +99,23 @@ def test_the_patterns_given_last_say_what_a_prefix_is_to_hold(refart_workspace, 
     assert "raw/k.tmp" in keys(unversioned_lake)
 
 
-@pytest.mark.parametrize("prefix", [None, "2026"])
-def test_an_object_that_has_the_name_of_a_prefix_is_none_of_it(refart_workspace, unversioned_lake, prefix):
+def test_an_object_that_has_the_name_of_a_prefix_is_none_of_it(refart_workspace, unversioned_lake):
     artifact = logged(refart_workspace, f"{unversioned_lake.uri}/raw")
-    key = "raw" if prefix is None else f"raw/{prefix}"
-    unversioned_lake.put(key, b"an object")
-    status = artifact.status(prefix).read()
-    assert (status.entries["unchanged"], status.entries["new"]) == (3 if prefix is None else 2, 0)
+    unversioned_lake.put("raw", b"an object")
+    status = artifact.status().read()
+    assert (status.entries["unchanged"], status.entries["new"]) == (3, 0)
     for below in ("raw/2026/a.csv", "raw/2026/b.csv", "raw/labels.json"):
         unversioned_lake.delete(below)
-    artifact.restore(prefix, delete=True, allow_missing=True)
-    assert keys(unversioned_lake)[key] == b"an object"
+    artifact.restore(delete=True, allow_missing=True)
+    assert keys(unversioned_lake)["raw"] == b"an object"
+
+
+def test_an_object_that_has_the_name_of_a_folder_is_new_beside_it(refart_workspace, unversioned_lake):
+    artifact = logged(refart_workspace, f"{unversioned_lake.uri}/raw")
+    unversioned_lake.put("raw/2026", b"an object")
+    for prefix, unchanged in ((None, 3), ("2026", 2)):
+        status = artifact.status(prefix).read()
+        assert (status.entries["unchanged"], status.entries["new"]) == (unchanged, 1)
 
 
 def test_one_file_of_a_folder_can_be_looked_at_alone(refart_workspace, unversioned_lake, tmp_path):

@@ -67,7 +67,7 @@ class S3Source(ObjectSource):
 
     def _wanted(self, entry: Entry) -> list[tuple[pinned.Which, Held]]:
         wanted = s3_reading.wanted(entry)
-        if wanted[-1][1] == "etag" and self._has_versions(uri_of(entry)) is not False:
+        if wanted[-1][1] == "etag" and self._has_versions(uri_of(entry)):
             before = pinned.Which(NULL_VERSION, wanted[-1][0].etag)  # of before versioning, and kept since
             wanted.append((before, "version"))
         return wanted

@@ -12,7 +12,7 @@ from fsspec.implementations.cached import SimpleCacheFileSystem
 
 from refart.config import Config
 from refart.entries import Entry
-from refart.errors import InvalidInputError, RefartError, SourceError
+from refart.errors import InvalidInputError, NotInstalledError, RefartError, SourceError
 from refart.sources.generic.source import GenericSource
 from refart.sources.registry import Sources
 from tests.sources.suite import listed, read
@@ -106,7 +106,7 @@ def test_every_driver_that_cannot_be_loaded_ends_in_an_error_of_ours() -> None:
             fsspec.get_filesystem_class(scheme)
         except (ImportError, AttributeError):
             for uri in (f"{scheme}://127.0.0.1:9/a", f"zip://a::{scheme}://127.0.0.1:9/a"):
-                with pytest.raises((SourceError, InvalidInputError)):
+                with pytest.raises((SourceError, InvalidInputError, NotInstalledError)):
                     read(Sources(Config()).for_uri(uri), Entry("a", 1, "none", uri))
 
 
